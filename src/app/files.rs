@@ -16,7 +16,7 @@ use crate::net::Client;
 /// How much older than an upload may take a file must be to be taken for one that nothing refers to.
 const LEEWAY: Duration = Duration::from_secs(3600);
 
-/// How far ahead of ours the clock of a file system may be.
+/// Largest lead of a file system's clock over ours.
 const LATER: Duration = Duration::from_secs(24 * 3600);
 
 /// Where files are kept, and how they are handed out; none where nobody takes any. A folder that nobody asked for and
@@ -82,7 +82,7 @@ fn links(config: &Config, sealer: &Sealer) -> Option<Links> {
         .then(|| Links::new(public_url, sealer.file_keys()))
 }
 
-/// Whether links are a bucket's own where it has some.
+/// True if a bucket's own links are used where it has them.
 fn presigned(config: &Config) -> bool {
     let attachments = &config.attachments;
     attachments.links != LinkKind::Gateway

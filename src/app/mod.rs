@@ -61,9 +61,9 @@ use settings::Settings;
 /// The sockets of a gateway.
 #[derive(Debug)]
 pub struct Listeners {
-    /// Where third parties call; none without the ingress role.
+    /// Socket for third parties; absent without the ingress role.
     pub public: Option<TcpListener>,
-    /// Where operators call.
+    /// Socket for operators.
     pub admin: TcpListener,
 }
 
@@ -84,11 +84,11 @@ pub struct NextConfig {
     pub config: Config,
     /// Its sources, compiled.
     pub sources: Sources,
-    /// Where it is told that it holds, or why it does not.
+    /// Channel for the result: the configuration holds, or the reason why it does not.
     pub done: oneshot::Sender<Result<(), String>>,
 }
 
-/// What a new configuration leaves as it is.
+/// Parts that a new configuration does not replace.
 #[derive(Debug)]
 struct Kept {
     inbox: Arc<dyn Inbox>,
@@ -119,7 +119,7 @@ struct Kept {
     clock: Clock,
 }
 
-/// What a configuration is made into.
+/// Parts that are built from a configuration.
 #[derive(Debug)]
 struct Parts {
     ingress: Arc<Ingress>,
@@ -128,20 +128,20 @@ struct Parts {
     admin: Arc<AdminState>,
 }
 
-/// How often what is too old is looked for.
+/// Interval between two sweeps of old events and files.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Connections at the admin listener at once. They take of what is kept back from the public one.
 const ADMIN_CONNECTIONS: usize = 32;
 
-/// How often another certificate is looked for.
+/// Interval between two looks for a renewed certificate.
 const LOOK_FOR_CERTIFICATE: Duration = Duration::from_secs(5);
 
-/// How long a source may wait for a certificate, and how large it may be.
+/// Time limit for fetching a certificate for a source, and its largest size.
 const FETCH_TIME: Duration = Duration::from_secs(5);
 const FETCH_BYTES: u64 = 64 * 1024;
 
-/// What a stop may take beyond the drain time, for the last settlements and the last commit.
+/// Time that a shutdown may take beyond the drain time, for the last settlements and the last commit.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
 
 impl Listeners {
@@ -233,7 +233,7 @@ impl App {
         })
     }
 
-    /// What is known of the configuration that holds.
+    /// State of the configuration that holds.
     pub fn loaded(&self) -> Arc<Loaded> {
         self.kept.loaded.clone()
     }
@@ -424,7 +424,7 @@ impl App {
 }
 
 impl Kept {
-    /// What the admin listener answers in this process.
+    /// Router of the admin listener in this process.
     fn admin_routes(&self, state: Arc<AdminState>) -> Router {
         if self.roles.admin {
             admin::router(state)
@@ -563,7 +563,7 @@ impl Parts {
     }
 }
 
-/// How many addresses are told at the start; `sluicegate source list` has them all.
+/// Most addresses that are logged at the start; `sluicegate source list` has all of them.
 const ADDRESSES: usize = 50;
 
 /// The addresses to give to each provider.
@@ -689,7 +689,7 @@ fn compiled(config: Config, problems: &Problems) -> (Config, Sources) {
     (config, sources)
 }
 
-/// Whether every body that is held may be as large as it is said to be.
+/// Checks that each body that is held in memory may have its configured size.
 fn check_held(config: &Config, sources: &Sources, problems: &Problems) {
     let (max_held, own) = (&config.server.max_held, config.server.max_body);
     let of_sources = sources.iter().map(|source| source.max_body.unwrap_or(own));
@@ -762,7 +762,7 @@ impl ConnectionObserver for Unwatched {
     }
 }
 
-/// How long what is over stays.
+/// Times for which finished events are kept.
 #[derive(Debug)]
 struct Swept {
     keep: Keep,

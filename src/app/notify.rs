@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Where the service manager listens.
+/// Address at which the service manager listens.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
 /// The listeners are open and events are taken.

@@ -8,7 +8,7 @@ use crate::config::private::{is_open_to_others, write_private};
 use crate::config::{Config, Secret};
 use crate::inbox::seal::Sealer;
 
-/// Where the token is kept when nobody configured one: beside the inbox.
+/// File of the token if none is configured; it lies beside the inbox.
 pub fn admin_token_file(config: &Config) -> PathBuf {
     config.inbox.beside("admin.token")
 }
@@ -35,7 +35,7 @@ pub(super) fn admin_token(config: &Config) -> anyhow::Result<Secret> {
     Ok(Secret::new("admin.token", token))
 }
 
-/// Where the key is kept when nobody configured one: beside the inbox.
+/// File of the key if none is configured; it lies beside the inbox.
 pub fn seal_key_file(config: &Config) -> PathBuf {
     config.inbox.beside("sluicegate.key")
 }

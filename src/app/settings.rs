@@ -104,7 +104,7 @@ impl Settings {
     }
 }
 
-/// Whether a setting is read at the start only.
+/// True for a setting that is read at the start only.
 fn is_at_start(name: &str) -> bool {
     AT_START
         .iter()

@@ -73,7 +73,7 @@ pub(super) fn server(
     }
 }
 
-/// Whether an address has a name or a password in it.
+/// True if an address has a user name or a password in it.
 pub(super) fn has_login(text: &str) -> bool {
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
     rest.split(['/', '?', '#'])

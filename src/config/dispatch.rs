@@ -9,49 +9,49 @@ use crate::model::Destination;
 /// `[dispatch]`
 #[derive(Clone, Debug)]
 pub struct Dispatch {
-    /// How many deliveries at once.
+    /// Most deliveries at the same time.
     pub concurrency: usize,
-    /// How often, in all.
+    /// Rate of all deliveries together.
     pub rate: Option<Rate>,
-    /// What holds for each destination that is not among `destinations`.
+    /// Limits for each destination that is not among `destinations`.
     pub each_destination: Caps,
-    /// What holds for single destinations (`[destinations."agent/ID"]`).
+    /// Limits for single destinations (`[destinations."agent/ID"]`).
     pub destinations: HashMap<Destination, Caps>,
-    /// When a destination that fails is left alone.
+    /// Circuit breaker for a destination that fails.
     pub breaker: BreakerConfig,
-    /// How often a delivery is tried that reaches the upstream.
+    /// Most tries of a delivery that reaches the upstream.
     pub max_attempts: u32,
     /// The wait before the second try; doubled for each one after.
     pub backoff: Duration,
     /// The longest wait between two tries.
     pub backoff_max: Duration,
-    /// How long an upstream that takes nothing is tried before a delivery is dead.
+    /// Time for which an unreachable upstream is tried before a delivery is dead.
     pub give_up_after: Duration,
-    /// How long to follow a run that has not ended.
+    /// Time for which an unfinished run is followed.
     pub follow_timeout: Duration,
 }
 
-/// When a destination that fails is left alone.
+/// Circuit breaker for a destination that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerConfig {
     /// Of how many of the last calls.
     pub calls: usize,
-    /// How many of a hundred have to fail; 0: it is never left alone.
+    /// Percentage of calls that have to fail; 0 turns the breaker off.
     pub percent: usize,
-    /// How long until it is tried again, with one call.
+    /// Time until the destination is tried again, with one call.
     pub rest: Duration,
 }
 
-/// How much at once and how fast to a destination.
+/// Concurrency and rate of one destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caps {
-    /// How many deliveries in flight.
+    /// Most deliveries in flight.
     pub concurrency: Option<usize>,
-    /// How often.
+    /// Rate of calls.
     pub rate: Option<Rate>,
 }
 
-/// How many calls of a destination are remembered at most.
+/// Most calls of a destination that are remembered.
 const MAX_BREAKER_CALLS: usize = 1_000;
 
 impl Dispatch {

@@ -16,21 +16,21 @@ use crate::model::{Timestamp, is_agent_id};
 /// `[dropin]`: `POST /` and `POST /{agent_id}` as the platform's hosted webhook answers them.
 #[derive(Clone, Debug)]
 pub struct DropIn {
-    /// Whether it answers at all.
+    /// True if the drop-in door is open.
     pub enabled: bool,
-    /// Where fields go that are no parameters.
+    /// Place for fields that are not parameters.
     pub extra_fields: ExtraFields,
     /// The address made for a user who has only an id; `{id}` stands for it.
     pub user_email_template: String,
-    /// Whether a second turn of a running conversation waits or is answered 409.
+    /// Rule for a second turn of a running thread: it waits, or is answered 409.
     pub waits_for_its_turn: bool,
-    /// Whether only the gateway's own keys are taken.
+    /// Rule for keys that are not the gateway's own.
     pub require_key: RequireKey,
     /// How much disk its calls may take before those with keys that are not the gateway's own are turned away.
     pub max_disk: u64,
     /// The largest body.
     pub max_body: Option<u64>,
-    /// How often it may be called.
+    /// Rate of calls.
     pub rate: Option<Rate>,
     /// Of a hundred places, how many callers with foreign keys may have in all, where it is said.
     pub share: Option<u32>,
@@ -38,7 +38,7 @@ pub struct DropIn {
     pub runs_per_day: Option<u64>,
 }
 
-/// Whether the drop-in takes only the gateway's own keys.
+/// Rule of the drop-in for keys that are not the gateway's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequireKey {
     /// As soon as there are some.
@@ -50,7 +50,7 @@ pub enum RequireKey {
 }
 
 impl RequireKey {
-    /// Whether it holds where there are `keys` of the gateway's own.
+    /// True if only the gateway's own keys are taken, given that there are `keys`.
     pub const fn holds(self, keys: usize) -> bool {
         match self {
             Self::Auto => keys > 0,
@@ -74,7 +74,7 @@ impl RequireKey {
     }
 }
 
-/// Where fields of a drop-in call go that are no parameters.
+/// Place for fields of a drop-in call that are not parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtraFields {
     /// `additional_context`, as the hosted webhook does.
@@ -86,19 +86,19 @@ pub enum ExtraFields {
 /// `[keys.NAME]`: a key of the gateway's own, for callers who must not have the upstream's.
 #[derive(Clone, Debug)]
 pub struct GatewayKey {
-    /// What it goes by in logs.
+    /// Name of the key in logs.
     pub name: String,
-    /// Where its table begins.
+    /// Place of its table.
     pub place: Place,
-    /// What callers present; each of them is good, so that one can take another's place.
+    /// Values that callers present. All of them are valid, so that one can replace another.
     pub keys: Vec<Secret>,
     /// From when on none of them is good any more.
     pub expires: Option<Timestamp>,
-    /// How many runs a day its callers may begin.
+    /// Most runs a day that its callers may begin.
     pub runs_per_day: Option<u64>,
     /// The largest body with files in it that its callers may send.
     pub max_upload: Option<u64>,
-    /// What goes upstream instead; `upstream.api_key` where there is none.
+    /// Key that goes upstream in its place; absent for `upstream.api_key`.
     pub upstream_key: Option<Secret>,
     /// The agents and workflows it is good for; empty: all.
     pub agents: Vec<String>,
@@ -108,9 +108,9 @@ pub struct GatewayKey {
     pub paths: Vec<String>,
     /// The methods that those are open for.
     pub methods: Vec<http::Method>,
-    /// How often it may be used.
+    /// Rate of uses.
     pub rate: Option<Rate>,
-    /// Whether the conversations that its callers name are theirs alone.
+    /// True if threads that its callers name belong to these callers alone.
     pub isolate: bool,
 }
 
@@ -119,28 +119,28 @@ pub struct GatewayKey {
 pub struct ProxyConfig {
     /// The prefix, with a slash before it and none behind.
     pub prefix: Located<String>,
-    /// Where it goes.
+    /// Address of the server behind the prefix.
     pub upstream: http::Uri,
-    /// What the server there gets as `Authorization`, where its address has a name and a password in it.
+    /// `Authorization` for that server, made from a user name and password in its address.
     pub login: Option<Secret>,
-    /// Whether the prefix is cut before the rest is put behind the upstream's own path.
+    /// True if the prefix is removed before the rest is added to the upstream's own path.
     pub strip_prefix: bool,
-    /// Whether gateway keys are exchanged; a caller's other key passes through either way.
+    /// True if gateway keys are exchanged; any other key of a caller passes through either way.
     pub exchange_keys: bool,
-    /// What a gateway key is exchanged for here, whatever the key's own table says.
+    /// Key that replaces a gateway key here, in place of the one in the key's own table.
     pub upstream_key: Option<Secret>,
-    /// Whether callers without a gateway key are turned away.
+    /// True if callers without a gateway key are refused.
     pub require_key: bool,
     /// Whether a caller's `Authorization` goes upstream. It is the caller's word at another door, so it does not by
     /// itself.
     pub forward_authorization: bool,
-    /// How long an event stream may be silent before a comment line keeps it open; zero: no matter how long.
+    /// Silence of an event stream after which a comment line keeps it open; zero sends no comment lines.
     pub heartbeat: Duration,
     /// The largest request body; none: unbounded.
     pub max_body: Option<u64>,
-    /// How often it may be called.
+    /// Rate of calls.
     pub rate: Option<Rate>,
-    /// How long the upstream may take to begin its answer.
+    /// Time limit until the upstream begins its answer.
     pub timeout: Duration,
 }
 
@@ -201,12 +201,12 @@ fn share(section: &Section<'_>) -> Option<u32> {
 }
 
 impl GatewayKey {
-    /// Whether it opens only what its table lists.
+    /// True if the key opens only the prefixes that its table lists.
     pub const fn is_limited(&self) -> bool {
         !self.agents.is_empty() || !self.paths.is_empty()
     }
 
-    /// Whether it is good for a prefix at all.
+    /// True if the key opens a prefix.
     pub fn is_good_at(&self, prefix: &str) -> bool {
         self.prefixes.is_empty()
             || self
@@ -304,7 +304,7 @@ impl GatewayKey {
 }
 
 impl GatewayKey {
-    /// What callers may present: `key`, or each of `keys`.
+    /// Values that callers may present: `key`, or each of `keys`.
     fn live(name: &str, section: &Section<'_>, base: &Path) -> Option<Vec<Secret>> {
         let problems = section.problems();
         let is_missing = !section.has("key") && !section.has("keys");
@@ -342,13 +342,13 @@ impl GatewayKey {
         (!all.is_empty()).then(|| all.into_iter().map(|key| key.value).collect())
     }
 
-    /// Whether it is not good any more.
+    /// True if the key is not valid any more.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }
 }
 
-/// Whether a text is a segment of a path that every server reads as it stands.
+/// True if a text is a path segment that every server reads unchanged.
 pub fn is_plain_segment(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     !text.is_empty() && text.bytes().all(plain) && !text.starts_with('.') && !text.ends_with('.')
@@ -408,7 +408,7 @@ fn methods(section: &Section<'_>, alone: bool) -> Vec<http::Method> {
     list.iter().filter_map(read).collect()
 }
 
-/// Whether two addresses are the same server: scheme, host and port.
+/// True if two addresses are the same server: scheme, host and port.
 pub fn is_same_server(one: &http::Uri, other: &http::Uri) -> bool {
     let server = |uri: &http::Uri| {
         let port = uri.port_u16().or(match uri.scheme_str() {
@@ -425,7 +425,7 @@ pub fn is_same_server(one: &http::Uri, other: &http::Uri) -> bool {
     server(one) == server(other)
 }
 
-/// What keys and prefixes say of each other.
+/// Checks the references between keys and prefixes.
 pub(super) fn check(config: &Config, problems: &Problems) {
     for key in config.keys.iter().filter(|key| key.upstream_key.is_none()) {
         for proxy in config
@@ -468,14 +468,14 @@ pub(super) fn check(config: &Config, problems: &Problems) {
     }
 }
 
-/// How long an upstream behind a prefix may take to begin its answer, where nobody says: as long as a run may.
+/// Default time limit until an upstream behind a prefix begins its answer: the time of a run.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(1_500);
 
-/// How long an event stream may be silent, where nobody says: shorter than most middle boxes keep an idle connection.
+/// Default silence of an event stream: shorter than most middle boxes keep an idle connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 impl ProxyConfig {
-    /// What it is called in counters and logs.
+    /// Name in counters and logs.
     pub fn label(&self) -> String {
         format!("proxy:{}", *self.prefix)
     }

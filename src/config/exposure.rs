@@ -1,4 +1,4 @@
-//! What starts and is not safe: an operator should know of it before strangers do. Everything here is a warning.
+//! Warnings about settings that work and are not safe, so that an operator knows of them before strangers do.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,7 +13,7 @@ struct Look<'a> {
     config: &'a Config,
     table: &'a Table,
     problems: &'a Problems,
-    /// Whether anybody but this machine reaches the public listener.
+    /// True if another machine can reach the public listener.
     is_reached: bool,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn check(config: &Config, table: &Table, problems: &Problems) {
 }
 
 impl Look<'_> {
-    /// Where a setting stands, or the file where it is not set.
+    /// Place of a setting, or of the file if the setting is absent.
     fn place(&self, path: &[&str]) -> &Place {
         self.table
             .find(path)
@@ -317,7 +317,7 @@ impl Look<'_> {
     fn file(&self, _: &str, _: &Place) {}
 }
 
-/// Whether an address leads to this machine.
+/// True if an address leads to this machine.
 fn is_local(address: &str) -> bool {
     let Ok(uri) = address.parse::<http::Uri>() else {
         return false;

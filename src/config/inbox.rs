@@ -10,34 +10,34 @@ use super::{Secret, Section, size};
 pub struct InboxConfig {
     /// The engine, and where it keeps them.
     pub engine: Engine,
-    /// Where this process keeps what is its own, when the events are elsewhere.
+    /// Folder for this process's own files, when the events are elsewhere.
     pub folder: PathBuf,
-    /// How many events share a commit at most.
+    /// Most events of one commit.
     pub batch: usize,
-    /// How many may wait for the writer.
+    /// Most events that wait for the writer.
     pub queue: usize,
-    /// How long finished events are kept, where a source does not say.
+    /// Time for which finished events are kept, for sources without a time of their own.
     pub keep: KeepConfig,
-    /// Whether operators can search for words in bodies.
+    /// True if operators can search for words in bodies.
     pub search: bool,
-    /// How large it may become.
+    /// Largest size of the inbox.
     pub max_disk: Option<u64>,
-    /// How much of the disk it leaves free.
+    /// Free space that the inbox leaves on the disk.
     pub min_free: u64,
-    /// How long the leases of a process that is heard of no more hold (Postgres).
+    /// Time for which the leases of a silent process hold (Postgres).
     pub lease: Duration,
-    /// How many connections there are to the database (Postgres).
+    /// Number of connections to the database (Postgres).
     pub connections: usize,
     /// What callers' own calls are sealed with and status links are signed with; without one the program makes one
     /// beside the inbox.
     pub key: Option<Secret>,
     /// What the key was before: what was sealed and signed with these still holds.
     pub old_keys: Vec<Secret>,
-    /// Whether what events say is kept encrypted.
+    /// True if the content of events is encrypted.
     pub encrypt: bool,
 }
 
-/// What keeps events.
+/// Engine that keeps events.
 #[derive(Clone, Debug)]
 pub enum Engine {
     /// A file on a local disk.
@@ -47,7 +47,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// What it is, for people; without secrets.
+    /// Description of the engine for people, without secrets.
     pub fn title(&self) -> String {
         match self {
             Self::Sqlite(path) => path.display().to_string(),
@@ -56,7 +56,7 @@ impl Engine {
     }
 }
 
-/// How long finished events are kept, as far as it is said.
+/// Times for which finished events are kept, where they are set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeepConfig {
     /// Those whose deliveries are delivered; all, where nothing else is said.

@@ -1,8 +1,8 @@
-//! What the operator wrote: defaults, then the file, then the environment, laid on each other and checked as one.
+//! The operator's configuration: defaults, the file over them, the environment over both, checked as one.
 //!
-//! Reading never stops at the first mistake. [`Config::load`] gives everything that is wrong, and a `Config` only
-//! when nothing is. The stages compile their own sections (`source`, `mapping`, …) with the same list of problems, so
-//! `sluicegate check` is the same path as starting.
+//! Reading never stops at the first mistake. [`Config::load`] reports every mistake, and returns a `Config` only if there
+//! is none that prevents the start. The stages compile their own sections (`source`, `mapping`, …) with the same list of
+//! problems, so `sluicegate check` takes the same path as a start.
 
 mod address;
 pub mod attachment;
@@ -62,17 +62,17 @@ pub struct Config {
     pub admin: Admin,
     /// The agent platform's API.
     pub upstream: UpstreamConfig,
-    /// What requests name and the gateway fetches.
+    /// Fetches of addresses that requests name.
     pub fetch: Fetch,
-    /// Where events are kept.
+    /// The inbox.
     pub inbox: InboxConfig,
     /// Getting them there.
     pub dispatch: Dispatch,
     /// Files that come along.
     pub attachments: Attachments,
-    /// How much, how fast.
+    /// Concurrency and rates of dispatch.
     pub limits: Limits,
-    /// What the program says of itself.
+    /// Log and telemetry.
     pub log: Log,
     /// The providers that are known: compiled in, and those of the operator's folder over them.
     pub providers: BTreeMap<String, Arc<Provider>>,
@@ -82,11 +82,11 @@ pub struct Config {
     pub dropin: DropIn,
     /// The keys that callers may present instead of the upstream's.
     pub keys: Vec<GatewayKey>,
-    /// What is passed through to an upstream, by prefix of the path.
+    /// Prefixes that are passed through to an upstream.
     pub proxies: Vec<ProxyConfig>,
     /// The folder that relative paths start from: the configuration file's.
     pub base: PathBuf,
-    /// What was written, defaults and environment included.
+    /// Settings as they were written, with defaults and environment.
     pub written: Arc<WrittenTable>,
     /// The other files that it was read from: secrets, certificates to trust, providers.
     pub files: Vec<PathBuf>,
@@ -117,32 +117,32 @@ const MOST_REFUSED: u64 = 100;
 /// `[admin]`
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Where operators call.
+    /// Address for operators.
     pub listen: SocketAddr,
-    /// What they must show; without one the program makes one beside the inbox.
+    /// Token of operators; without one the program makes one beside the inbox.
     pub token: Option<Secret>,
     /// Host names it goes by, besides addresses and `localhost`.
     pub hosts: Vec<String>,
-    /// How many of the last refused requests are kept whole, in memory.
+    /// Number of the last refused requests that are kept whole, in memory.
     pub keep_refused: usize,
 }
 
 /// `[upstream]`
 #[derive(Clone, Debug)]
 pub struct UpstreamConfig {
-    /// Where the API is; a path in it stands before every call's own.
+    /// Address of the API; a path in it goes before the path of every call.
     pub base_url: http::Uri,
-    /// What it gets as `Authorization`, where its address has a name and a password in it.
+    /// `Authorization` for the API, made from a user name and password in its address.
     pub login: Option<Secret>,
     /// The key it wants.
     pub api_key: Option<Secret>,
-    /// How long connecting may take.
+    /// Time limit for a connection.
     pub connect_timeout: Duration,
-    /// How long a blocking run may take.
+    /// Time limit for a blocking run.
     pub run_timeout: Duration,
     /// The largest answer.
     pub max_answer: u64,
-    /// How many requests it may get, runs and questions for runs together.
+    /// Rate of requests to the API, runs and questions about runs together.
     pub budget: Option<Rate>,
     /// A file with certificates to trust besides the usual ones.
     pub ca_file: Option<PathBuf>,
@@ -151,7 +151,7 @@ pub struct UpstreamConfig {
 /// `[fetch]`
 #[derive(Clone, Debug, Default)]
 pub struct Fetch {
-    /// What is reached although it is not of the public internet.
+    /// Networks that may be reached although they are not public.
     pub allow: Vec<Block>,
 }
 
@@ -162,7 +162,7 @@ pub struct Limits {
     pub caller: Option<Rate>,
     /// The whole gateway.
     pub whole: Option<Rate>,
-    /// How many runs a day there may be.
+    /// Most runs a day.
     pub runs: RunBudgets,
 }
 
@@ -182,7 +182,7 @@ pub struct RunBudgets {
 pub struct Log {
     /// `text` or `json`.
     pub json: bool,
-    /// What is logged, as `tracing` writes it: `info`, `sluicegate=debug`.
+    /// Log filter in the notation of `tracing`: `info`, `sluicegate=debug`.
     pub filter: String,
 }
 
@@ -228,6 +228,21 @@ impl Config {
 
     /// Reads a configuration from text. `base` is the folder that relative paths start from; `environment` may
     /// overrule single settings: `SLUICEGATE__SERVER__LISTEN` is `server.listen`.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use sluicegate::config::{Config, Problems};
+    ///
+    /// let text = "[sources.hook]\nprovider = \"github\"\nsecrets = [\"literal:0123456789abcdef\"]\nagent = \"a\"\n";
+    /// let problems = Problems::default();
+    /// let config = Config::parse("example.toml", text, Path::new("."), std::iter::empty(), &problems);
+    /// assert_eq!(config.map(|config| config.sources.len()), Some(1));
+    ///
+    /// let problems = Problems::default();
+    /// Config::parse("example.toml", "[server]\nlisten = 7", Path::new("."), std::iter::empty(), &problems);
+    /// assert!(problems.any_error());
+    /// ```
     pub fn parse(
         name: &str,
         text: &str,
@@ -344,7 +359,7 @@ impl Config {
 }
 
 impl Config {
-    /// Where a setting stands, or the file where it is not set.
+    /// Place of a setting, or of the file if the setting is absent.
     pub fn setting(&self, path: &[&str]) -> Place {
         self.written
             .find(path)

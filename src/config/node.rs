@@ -10,9 +10,9 @@ use super::problem::{Place, Problems};
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Where it stands.
+    /// Place of the node.
     pub place: Place,
-    /// What it is.
+    /// Value of the node.
     pub value: Value,
 }
 
@@ -31,7 +31,7 @@ impl Node {
     }
 }
 
-/// What a [`Node`] is.
+/// Value of a [`Node`].
 #[derive(Clone, Debug)]
 pub enum Value {
     /// A text.
@@ -51,7 +51,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// What to call it in a sentence.
+    /// Name of the kind of value in a sentence.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) => "a text",
@@ -68,7 +68,7 @@ impl Value {
 /// The entries of a table, in the order of the file.
 #[derive(Clone, Debug)]
 pub struct Table {
-    /// Where it begins.
+    /// Place at which the table begins.
     pub place: Place,
     /// Key, the key's place, value.
     pub entries: Vec<(String, Place, Node)>,

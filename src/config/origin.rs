@@ -53,7 +53,7 @@ pub(super) fn keep_source(table: &mut Table, name: &str) {
     }
 }
 
-/// Whether a text stands anywhere in a table.
+/// True if a text stands anywhere in a table.
 fn holds(table: &Table, text: &str) -> bool {
     fn is_in(value: &Value, text: &str) -> bool {
         match value {

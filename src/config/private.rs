@@ -53,7 +53,7 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Whether anybody but its owner reads a file, or may write it.
+/// True if users other than its owner can read or write a file.
 pub fn is_open_to_others(path: &Path) -> bool {
     #[cfg(unix)]
     {

@@ -1,10 +1,10 @@
-//! What is wrong with a configuration: a place, what, and what to do. Collected, so that all come at once.
+//! Problems of a configuration: each has a place, a sentence and a hint. They are collected and reported together.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-/// Where something stands.
+/// Place in a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The file as the operator named it, or what stands for it: `default settings`, `environment`.
@@ -28,7 +28,7 @@ impl fmt::Display for Place {
 pub struct Located<T> {
     /// The value.
     pub value: T,
-    /// Where it was written.
+    /// Place at which the value was written.
     pub place: Place,
 }
 
@@ -49,7 +49,7 @@ impl<T> std::ops::Deref for Located<T> {
     }
 }
 
-/// How bad it is.
+/// Severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
     /// Nothing starts with it.
@@ -61,13 +61,13 @@ pub enum Weight {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// How bad it is.
+    /// Severity.
     pub weight: Weight,
-    /// Where.
+    /// Place of the problem.
     pub place: Place,
-    /// What, in a sentence.
+    /// The problem in a sentence.
     pub what: String,
-    /// What to do, where that is known.
+    /// Hint for the operator, where one is known.
     pub hint: Option<String>,
 }
 
@@ -119,7 +119,7 @@ impl Problems {
         self.0.borrow_mut().extend_from_slice(found);
     }
 
-    /// Whether anything stands in the way of starting.
+    /// True if a problem prevents the start.
     pub fn any_error(&self) -> bool {
         self.0.borrow().iter().any(|p| p.weight == Weight::Error)
     }

@@ -21,11 +21,11 @@ pub struct Provider {
     pub name: String,
     /// Other names that people use for it. Each leads to one provider only.
     pub aliases: Vec<Located<String>>,
-    /// What people call it.
+    /// Name for people.
     pub title: String,
     /// The name of the document that describes the scheme.
     pub docs: String,
-    /// How the scheme is known: `sdk`, `doc`, `catalogue` or `recall`.
+    /// Evidence for the scheme: `sdk`, `doc`, `catalogue` or `recall`.
     pub evidence: String,
     /// The `[verify]` section, for `source::Scheme`.
     pub verify: Option<Table>,
@@ -33,28 +33,28 @@ pub struct Provider {
     pub challenges: Vec<Table>,
     /// The `[map]` section: mappings that hold unless the source has its own.
     pub map: Map,
-    /// Where its events say who sent them: the first of these that says something.
+    /// Paths to the sender of an event; the first one with a value counts.
     pub sender: Vec<Located<String>>,
     /// The answer to an accepted event.
     pub ack: Ack,
     /// Kinds of events that are answered in their own way, or that run no agent.
     pub kinds: Vec<Kind>,
-    /// How long the sender waits for an answer.
+    /// Time for which the sender waits for an answer.
     pub deadline: Option<Duration>,
-    /// Whether a top-level `prompt`, `user_id` and so on of its bodies are parameters: people fill them in by hand.
+    /// True if a top-level `prompt`, `user_id` and so on of its bodies are parameters, because people fill them in by hand.
     pub implicit: bool,
     /// Whether two requests of the sender may be alike to the last byte of what proves them: its bodies have no id and no
     /// time. Where the file does not say, they may if it names neither.
     pub repeats: Option<bool>,
-    /// How urgent its events are, where people wait for answers to them.
+    /// Class of its events, where people wait for answers to them.
     pub class: Option<Class>,
-    /// Whether the sender tries again: `never`, `hours` or `days`.
+    /// Time for which the sender tries again: `never`, `hours` or `days`.
     pub retries: Option<String>,
     /// The largest body the sender makes.
     pub max_body: Option<u64>,
     /// The sender's own log of what it sent, where it keeps one that can be read.
     pub reconcile: Option<ProviderLog>,
-    /// How files are fetched that the sender keeps and only names.
+    /// Steps to fetch files that the sender keeps and only names.
     pub files: Option<FetchRule>,
     /// The types of its events, as patterns; empty where nobody has written them down.
     pub types: Vec<String>,
@@ -62,7 +62,7 @@ pub struct Provider {
     pub setup: Setup,
     /// Events as the sender makes them, to try a source with.
     pub samples: Vec<Sample>,
-    /// Where the file begins, for problems that have no better place.
+    /// Begin of the file, for problems without a better place.
     pub place: Place,
 }
 
@@ -71,9 +71,9 @@ pub struct Provider {
 pub struct Map {
     /// Parameter to path.
     pub params_mapping: Vec<(Located<String>, Located<String>)>,
-    /// Where the items of a request stand, each of which is an event; none of them: a request is one event.
+    /// Paths to the items of a request, each of which is an event; without a path a request is one event.
     pub each: Option<Vec<Located<String>>>,
-    /// Where the conversation stands: the first of these that says something.
+    /// Paths to the thread; the first one with a value counts.
     pub thread: Vec<Located<String>>,
     /// The prompt template.
     pub prompt: Option<Located<String>>,
@@ -84,7 +84,7 @@ pub struct Map {
 pub struct Setup {
     /// The page where the webhook is made, or that describes how.
     pub page: Option<String>,
-    /// What to do there, in order.
+    /// Steps, in order.
     pub steps: Vec<String>,
 }
 
@@ -98,13 +98,13 @@ pub struct Kind {
     pub when: Vec<(Located<String>, Located<String>)>,
     /// Places at one of which something stands; without any nothing more is asked.
     pub any: Vec<Located<String>>,
-    /// Whether it runs an agent.
+    /// Rule for runs of an agent.
     pub runs: Runs,
     /// The answer to its sender, where it is not that of all events.
     pub ack: Option<Ack>,
 }
 
-/// Whether events of a kind run an agent.
+/// Rule for events of a kind: they run an agent or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runs {
     /// As any other.
@@ -115,7 +115,7 @@ pub enum Runs {
     Never,
 }
 
-/// What the sender wants to hear.
+/// Answer that the sender expects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ack {
     /// The status; 202 where nothing is said.
@@ -129,7 +129,7 @@ pub struct Ack {
 /// An event as the provider sends it, before it is signed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// What the provider calls such an event.
+    /// The provider's name for such an event.
     pub name: String,
     /// Headers that come with it, beside the ones that prove it.
     pub headers: Vec<(String, String)>,

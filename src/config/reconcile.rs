@@ -1,5 +1,5 @@
-//! Where the provider's own log of what it sent is read, as written: `[reconcile]` in a provider file says that there
-//! is one and of which kind, `[sources.NAME.reconcile]` says which and with what token.
+//! Settings for reading a provider's own log, as written: `[reconcile]` in a provider file names the kind of log,
+//! `[sources.NAME.reconcile]` names the log and the token.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::problem::{Located, Place};
 use super::secret::Secret;
 use super::section::Section;
 
-/// How a provider's log is read.
+/// A provider's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogKind {
     /// A hook has a log of its deliveries; each is fetched for itself.
@@ -21,20 +21,20 @@ pub enum LogKind {
 /// The `[reconcile]` section of a provider file.
 #[derive(Clone, Debug)]
 pub struct ProviderLog {
-    /// How it is read.
+    /// Kind of log.
     pub kind: LogKind,
-    /// Where the provider's API is.
+    /// Address of the provider's API.
     pub api: Uri,
 }
 
 /// The `reconcile` table of a source.
 #[derive(Clone, Debug)]
 pub struct ReconcileConfig {
-    /// Where it begins.
+    /// Place of the table.
     pub place: Place,
-    /// Where the API is, when not where the provider file says; a path in it stands before every call's own.
+    /// Address of the API, if it differs from the provider's file; a path in it goes before the path of every call.
     pub api: Option<Uri>,
-    /// What the API wants to be shown. None only where that is a problem already.
+    /// Token for the API; absent only if that was reported as a problem.
     pub token: Option<Secret>,
     /// The hook, by its path in the API.
     pub hook: Option<Located<String>>,

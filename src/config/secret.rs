@@ -41,7 +41,7 @@ impl Secret {
         self.until
     }
 
-    /// What it goes by: `env:HOOK_SECRET`, `file:/run/secrets/old`, `literal 1`.
+    /// Name of the secret: `env:HOOK_SECRET`, `file:/run/secrets/old`, `literal 1`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -129,7 +129,7 @@ impl Secret {
         Some(secret)
     }
 
-    /// Whether the value stands in the place of one: what was never filled in, and what no shell has run.
+    /// True for a placeholder: a value that was never filled in, or a shell expression that no shell has run.
     pub fn is_placeholder(&self) -> bool {
         let text = String::from_utf8_lossy(&self.value);
         let text = text.trim();
@@ -190,7 +190,7 @@ impl Secret {
 }
 
 impl Drop for Secret {
-    /// What was a secret is none of whoever gets this memory next.
+    /// Overwrites the secret before its memory is used again.
     fn drop(&mut self) {
         self.value.zeroize();
     }

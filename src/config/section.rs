@@ -37,12 +37,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Where the table begins.
+    /// Place at which the table begins.
     pub const fn place(&self) -> &'a Place {
         &self.table.place
     }
 
-    /// Where problems go.
+    /// Collector of problems.
     pub const fn problems(&self) -> &'a Problems {
         self.problems
     }
@@ -60,7 +60,7 @@ impl<'a> Section<'a> {
             .map(|(key, place, _)| (key.as_str(), place))
     }
 
-    /// Whether a key stands in it. Asking counts as knowing it.
+    /// True if the table has a key. The key counts as known from then on.
     pub fn has(&self, key: &str) -> bool {
         self.node(key).is_some()
     }
@@ -81,7 +81,7 @@ impl<'a> Section<'a> {
         self.table.get(key)
     }
 
-    /// A text.
+    /// Reads a text.
     pub fn text(&self, key: &str) -> Option<Located<String>> {
         self.read(key, "a text", |value| match value {
             Value::Text(text) => Some(text.clone()),
@@ -168,7 +168,7 @@ impl<'a> Section<'a> {
         )
     }
 
-    /// A rate.
+    /// Reads a rate.
     pub fn rate(&self, key: &str) -> Option<Located<Rate>> {
         self.read(
             key,
@@ -546,7 +546,7 @@ pub fn nearest<'w>(written: &str, known: impl Iterator<Item = &'w str>) -> Optio
         .map(|(_, word)| word)
 }
 
-/// How many letters must be put in, taken out or exchanged to make one word of the other (Levenshtein).
+/// Number of letters to insert, remove or replace that make one word of the other (Levenshtein).
 fn slips(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -298,7 +298,7 @@ impl Sense<'_> {
     }
 }
 
-/// Whether a `[verify]` section checks nothing.
+/// True if a `[verify]` section checks nothing.
 fn is_open(verify: &Table) -> bool {
     verify
         .get("scheme")
@@ -316,7 +316,7 @@ fn address(uri: &http::Uri) -> String {
     )
 }
 
-/// Whether two listeners cannot both have what they ask for.
+/// True if two listeners ask for the same address.
 fn is_one(a: SocketAddr, b: SocketAddr) -> bool {
     let is_any = |ip: IpAddr| ip.is_unspecified();
     let same_family = a.is_ipv4() == b.is_ipv4();

@@ -10,7 +10,7 @@ use crate::model::Block;
 /// `[server]`
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where third parties call.
+    /// Address for third parties.
     pub listen: SocketAddr,
     /// The address by which they know it, without a slash at the end.
     pub public_url: String,
@@ -18,37 +18,37 @@ pub struct Server {
     pub max_body: u64,
     /// The largest request head.
     pub max_head: usize,
-    /// How long a head may take, and a TLS handshake.
+    /// Time limit for a request head, and for a TLS handshake.
     pub head_timeout: Duration,
-    /// How long a connection may be idle between two requests.
+    /// Time that a connection may be idle between two requests.
     pub idle_timeout: Duration,
-    /// How long a caller may take nothing of its answer.
+    /// Time for which a caller may accept no byte of its answer.
     pub write_stall: Duration,
-    /// How long a body may stand still.
+    /// Time for which a body may make no progress.
     pub body_stall: Duration,
-    /// How long a body may take in all.
+    /// Time limit for a whole body.
     pub body_timeout: Duration,
     /// The slowest that a body may come after its first ten seconds, in bytes a second.
     pub min_body_rate: u64,
-    /// How much of all bodies together is held in memory.
+    /// Most memory for all bodies together.
     pub max_held: Located<u64>,
-    /// How many connections at once.
+    /// Most connections at the same time.
     pub max_connections: usize,
-    /// How many of those from one address.
+    /// Most connections from one address.
     pub max_connections_per_address: usize,
-    /// How many requests in work at once.
+    /// Most requests in work at the same time.
     pub max_requests: usize,
-    /// Who is believed when it names its callers.
+    /// Proxies whose statements about callers are trusted.
     pub trusted_proxies: Vec<Block>,
     /// The header in which they do.
     pub forwarded: Forwarding,
-    /// Whether those begin connections with a PROXY header.
+    /// True if these proxies begin connections with a PROXY header.
     pub proxy_protocol: bool,
-    /// Whether HTTP/2 is spoken without TLS.
+    /// True if HTTP/2 is accepted without TLS.
     pub http2_cleartext: bool,
     /// The certificate, where TLS is spoken.
     pub tls: Option<TlsFiles>,
-    /// How long a stop may take.
+    /// Time that a shutdown may take.
     pub drain_timeout: Duration,
 }
 

@@ -24,7 +24,7 @@ use crate::model::{
 pub struct SourceConfig {
     /// Its name, and the last part of its path `/hooks/{name}`.
     pub name: String,
-    /// Where its table begins.
+    /// Place of its table.
     pub place: Place,
     /// The provider, or `custom`.
     pub provider: Located<String>,
@@ -32,95 +32,95 @@ pub struct SourceConfig {
     pub allow: Vec<Block>,
     /// The secrets, all live at once.
     pub secrets: Vec<Located<Secret>>,
-    /// Whether a key stands there that was meant to be `secrets`, and is told of already.
+    /// True if a misspelled key for `secrets` was reported already.
     pub misspelt_secrets: bool,
-    /// Where secrets are kept that the provider's handshake brings, one in a line; those of it are in `secrets`.
+    /// File of the secrets that the provider's handshake brings, one in a line; they are in `secrets` as well.
     pub enrol_file: Option<PathBuf>,
-    /// How long what proves a request counts as used, where the source says.
+    /// Time for which the proof of a request counts as used, if the source sets it.
     pub replay_window: Option<ReplayWindow>,
-    /// Whether a request whose origin is not proved is refused; else it passes, and what was wrong is recorded.
+    /// True if a request without proof of origin is refused; else it passes, and the fault is recorded.
     pub enforce: bool,
     /// An inline `verify` table, which takes the place of the provider's.
     pub verify: Option<Table>,
     /// The operator's values for `{config:name}`.
     pub values: Vec<(Located<String>, Located<String>)>,
-    /// Where its events go.
+    /// Destination of its events.
     pub destination: Option<Destination>,
-    /// Which event types are kept; empty keeps all.
+    /// Event types that are kept; an empty list keeps all.
     pub events: Vec<Located<String>>,
-    /// Which event types are not kept.
+    /// Event types that are not kept.
     pub not_events: Vec<Located<String>>,
     /// Whose events are not kept.
     pub not_senders: Vec<Located<String>>,
-    /// Where its events say who sent them, where the source says.
+    /// Paths to the sender of an event, if the source sets them.
     pub sender: Vec<Located<String>>,
     /// An expression that must hold for an event to be kept.
     pub when: Option<Located<String>>,
-    /// Whether only what humans say runs an agent, where the provider's file tells it from the rest.
+    /// True if only events of humans run an agent, where the provider's file can tell them.
     pub humans_only: bool,
     /// `params_mapping`, `each`, `thread` and `prompt`.
     pub map: Map,
     /// Values for parameters that nothing overrules.
     pub fixed: Vec<(Located<String>, Located<String>)>,
-    /// Which parameters of the query count.
+    /// Rule for parameters of the query.
     pub query: QueryUse,
-    /// Whether the body's own fields of the parameters' names are parameters, where the source says.
+    /// True if fields of the body with the names of parameters are parameters, if the source sets it.
     pub implicit: Option<bool>,
     /// Values for parameters that nothing else gives.
     pub defaults: Vec<(Located<String>, Located<String>)>,
-    /// Where the event's JSON goes beside a prompt.
+    /// Place for the event's JSON beside a prompt.
     pub event_json: EventJson,
-    /// Whether missing values in a template are refused or print nothing.
+    /// True if a missing value in a template is refused; else it prints nothing.
     pub strict_template: bool,
-    /// Whether conversations keep the id they were given or get a UUID.
+    /// Rule for ids of threads: the given id, or a UUID.
     pub task_id_form: TaskIdForm,
     /// The address made for a user who has only an id; `{id}` stands for it.
     pub user_email_template: String,
     /// Fields of the invoke body that the operator sets for every run, in order.
     pub run: RunFields,
-    /// How a run is made.
+    /// Way to start a run.
     pub run_mode: RunMode,
-    /// What a caller gets.
+    /// Answer to a caller.
     pub respond: Respond,
-    /// How long a caller waits with [`Respond::Wait`], where the source says.
+    /// Time for which a caller waits with [`Respond::Wait`], if the source sets it.
     pub wait_timeout: Option<Duration>,
     /// The path of the task object that a caller gets; the whole object where nothing is said.
     pub getter: Option<Located<String>>,
-    /// Whether the run's result is parsed as JSON in what a caller gets.
+    /// True if the run's result is parsed as JSON in the answer to a caller.
     pub json: bool,
-    /// What becomes of an event whose conversation has a turn that waits or runs.
+    /// Rule for an event whose thread has a turn that waits or runs.
     pub overlap: Overlap,
-    /// How urgent its events are.
+    /// Class of its events.
     pub class: Class,
-    /// How much it has against the other sources of its class.
+    /// Weight against the other sources of its class.
     pub weight: u32,
-    /// How many of its deliveries may wait, and for how long, before new events are turned away.
+    /// Backlog of waiting deliveries, by number and age, from which new events are refused.
     pub backlog: Option<Backlog>,
-    /// How many of its deliveries are in flight at once.
+    /// Most of its deliveries in flight.
     pub concurrency: Option<usize>,
-    /// How many runs a day it may begin.
+    /// Most runs a day.
     pub runs_per_day: Option<u64>,
-    /// How long its finished events are kept, where it says.
+    /// Time for which its finished events are kept, if the source sets it.
     pub keep: KeepConfig,
-    /// What to do with a delivery nobody can tell the end of.
+    /// Rule for a delivery with an unknown end.
     pub on_unknown: OnUnknown,
-    /// What becomes of a proved event that cannot be mapped.
+    /// Rule for a proved event that cannot be mapped.
     pub on_unmappable: OnUnmappable,
-    /// Whether a run that ended in failure is run again.
+    /// True if a failed run is repeated.
     pub retry_failed_runs: bool,
-    /// What files it takes; none where it takes none.
+    /// Rules for files; absent if the source takes no files.
     pub files: Option<SourceFiles>,
     /// The largest body.
     pub max_body: Option<u64>,
-    /// How often it may be called.
+    /// Rate of calls.
     pub rate: Option<Rate>,
-    /// How often one of its conversations may go on.
+    /// Rate of turns of one thread.
     pub thread_rate: Option<Rate>,
-    /// Where the provider's own log is read for what never arrived.
+    /// Settings for reading the provider's log.
     pub reconcile: Option<ReconcileConfig>,
 }
 
-/// Which parameters of a query count.
+/// Rule for parameters of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryUse {
     /// All.
@@ -131,7 +131,7 @@ pub enum QueryUse {
     Ignore,
 }
 
-/// How long what proves a request counts as used.
+/// Time for which the proof of a request counts as used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplayWindow {
     /// As long as its event is kept.
@@ -145,7 +145,7 @@ impl ReplayWindow {
     pub const USUAL: Self = Self::Lasts(Duration::from_secs(600));
 }
 
-/// Where the event's JSON goes beside a prompt.
+/// Place for the event's JSON beside a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventJson {
     /// Below a prompt that says nothing of the event (from the query, the body's own field or a default), fenced.
@@ -158,7 +158,7 @@ pub enum EventJson {
     None,
 }
 
-/// What becomes of a conversation's id.
+/// Rule for the id of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskIdForm {
     /// A UUIDv5 over source, destination and conversation.
@@ -167,7 +167,7 @@ pub enum TaskIdForm {
     AsGiven,
 }
 
-/// How a run is made.
+/// Way to start a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunMode {
@@ -180,7 +180,7 @@ pub enum RunMode {
     Stream,
 }
 
-/// What a caller of a source gets.
+/// Answer to a caller of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Respond {
     /// An acknowledgement, once the event is kept.
@@ -193,7 +193,7 @@ pub enum Respond {
     Stream,
 }
 
-/// What to do with a delivery nobody can tell the end of.
+/// Rule for a delivery with an unknown end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnUnknown {
     /// Keep it for an operator.
@@ -202,7 +202,7 @@ pub enum OnUnknown {
     Retry,
 }
 
-/// What becomes of a proved event that cannot be mapped.
+/// Rule for a proved event that cannot be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnUnmappable {
     /// It is acknowledged and kept, for an operator who mends the mapping and replays it.
@@ -211,14 +211,14 @@ pub enum OnUnmappable {
     Refuse,
 }
 
-/// What the operator sets for every run of a source.
+/// Settings of the operator for every run of a source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunFields {
     /// `?version=`
     pub version: Option<String>,
     /// Fields of the body, by their upstream names, in the order of the upstream's documentation.
     pub fields: Vec<(&'static str, serde_json::Value)>,
-    /// How long one blocking call may take.
+    /// Time limit for one blocking call.
     pub timeout: Option<Duration>,
 }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::model::Timestamp;
 
-/// How often: a count in a span of time.
+/// A rate: a count in a span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many.
+    /// The count.
     pub count: u32,
     /// In what time.
     pub per: Duration,

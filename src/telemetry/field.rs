@@ -105,7 +105,7 @@ fn escaped(text: &str, out: &mut impl fmt::Write) -> fmt::Result {
     Ok(())
 }
 
-/// Whether a character shows as itself and changes nothing around it.
+/// True if a character is visible and does not change the display of others.
 pub(super) fn is_visible(c: char) -> bool {
     // Quotes and backslashes are plain characters here; `escape_debug` is asked about all others.
     matches!(c, ' '..='~') || (!c.is_ascii() && c.escape_debug().len() == 1)

@@ -14,16 +14,16 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::field::is_visible;
 
-/// How many bytes of lines may wait.
+/// Most bytes of lines that wait.
 const BOUND: usize = 1 << 20;
 
-/// How long lines gather before they are written.
+/// Time for which lines gather before they are written.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// How long a stop waits for whoever reads.
+/// Time for which a shutdown waits for the reader.
 const LAST: Duration = Duration::from_millis(500);
 
-/// Where lines go. The last one dropped writes what is there.
+/// Writer of lines. The last handle writes the rest when it is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Lines(Arc<Shared>);
 
@@ -72,7 +72,7 @@ impl Lines {
         waiting.hurry = false;
     }
 
-    /// How many lines were dropped so far.
+    /// Number of lines that were dropped so far.
     pub(super) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }

@@ -48,7 +48,7 @@ pub fn flush() {
     }
 }
 
-/// How many lines were dropped because nobody read them.
+/// Number of lines that were dropped because no reader took them.
 pub fn dropped() -> u64 {
     LINES.get().map_or(0, Lines::dropped)
 }

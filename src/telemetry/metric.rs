@@ -32,7 +32,7 @@ pub struct Metrics {
     reconciled: IntCounterVec,
     in_flight: IntGaugeVec,
     breakers: IntGaugeVec,
-    /// How often a destination was left alone because it failed.
+    /// Number of times that a destination was paused because it failed.
     pub breaker_opened: IntCounter,
     keys_refused: IntGaugeVec,
     held: IntGaugeVec,
@@ -51,16 +51,16 @@ pub struct Metrics {
     file_bytes: IntCounterVec,
 }
 
-/// What is measured of a source when metrics are asked for.
+/// Figures of a source that are read when metrics are collected.
 #[derive(Debug)]
 pub struct SourceGauges<'a> {
-    /// Which.
+    /// Name of the source.
     pub source: &'a str,
-    /// How many of its events need an operator, by the state of their last delivery.
+    /// Number of its events that need an operator, by the state of their last delivery.
     pub open: [(&'static str, u64); 3],
-    /// How long ago the oldest event came that waits, in seconds.
+    /// Age of its oldest waiting event, in seconds.
     pub oldest_pending_s: u64,
-    /// When its last event came, in seconds since 1970.
+    /// Time of its last event, in seconds since 1970.
     pub last_event_s: Option<i64>,
 }
 
@@ -339,7 +339,7 @@ impl Metrics {
         self.in_flight.with_label_values(&[kind]).add(more);
     }
 
-    /// How many destinations are left alone, and how many of those are being tried.
+    /// Sets the number of paused destinations, and of those that are being tried.
     pub fn breakers(&self, open: usize, half_open: usize) {
         for (state, count) in [("open", open), ("half_open", half_open)] {
             self.breakers
@@ -348,7 +348,7 @@ impl Metrics {
         }
     }
 
-    /// Whether the upstream refuses its key, and at how many destinations it refuses one that is good for others.
+    /// Sets whether the upstream refuses its key, and the number of destinations that refuse a key that others accept.
     pub fn keys_refused(&self, whole: usize, destinations: usize) {
         for (of, count) in [("all", whole), ("destination", destinations)] {
             self.keys_refused
@@ -357,7 +357,7 @@ impl Metrics {
         }
     }
 
-    /// How much of a kind is held.
+    /// Sets the amount of a kind that is held.
     pub fn held(&self, kind: &str, count: usize) {
         self.held
             .with_label_values(&[kind])
@@ -369,14 +369,14 @@ impl Metrics {
         self.reconciled.with_label_values(&[source, became]).inc();
     }
 
-    /// How many deliveries of a source the inbox holds in a state; set when metrics are asked for.
+    /// Sets the number of a source's deliveries in a state, when metrics are collected.
     pub fn kept(&self, source: &str, state: &str, count: u64) {
         self.kept
             .with_label_values(&[source, state])
             .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// How the sources fare; set when metrics are asked for. What is not named any more goes.
+    /// Sets the figures of all sources, when metrics are collected. Sources that are not named are removed.
     pub fn sources<'a>(&self, fares: impl Iterator<Item = SourceGauges<'a>>) {
         self.open.reset();
         self.oldest.reset();
@@ -397,7 +397,7 @@ impl Metrics {
         }
     }
 
-    /// How much of the disk the inbox has; set when metrics are asked for.
+    /// Sets the disk space of the inbox, when metrics are collected.
     pub fn disk(&self, bytes: u64, reusable: u64, ceiling: Option<u64>) {
         for (of, bytes) in [
             ("used", Some(bytes)),
@@ -416,7 +416,7 @@ impl Metrics {
         }
     }
 
-    /// How this process stands among those that share the inbox; set when metrics are asked for.
+    /// Sets the state of this process among those that share the inbox, when metrics are collected.
     pub fn standing(&self, good: bool, replicas: u32) {
         self.standing.set(good.into());
         self.replicas.set(replicas.into());

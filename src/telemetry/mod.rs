@@ -1,4 +1,4 @@
-//! What the program says about itself: log lines, metrics, and samples of what was refused.
+//! Telemetry of the program: log lines, metrics, and samples of refused requests.
 
 mod field;
 mod line;

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, PanicHookInfo};
 
-/// How much of what a panic says is logged, in bytes.
+/// Longest message of a panic that is logged, in bytes.
 const LONGEST: usize = 2048;
 
 /// Has panics logged from now on.
@@ -33,7 +33,7 @@ fn tell(bug: &PanicHookInfo<'_>) {
     );
 }
 
-/// What a panic says.
+/// Message of a panic.
 fn said(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text

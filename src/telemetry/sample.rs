@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 use crate::model::Timestamp;
 
-/// How many are kept for each source, and for requests that found none.
+/// Most samples for each source, and for requests that found no source.
 const EACH: usize = 32;
 
-/// How many are kept in all.
+/// Most samples in all.
 const ALL: usize = 1024;
 
 /// The largest body that is kept with a refused request, and how many bytes of them in all.
@@ -23,7 +23,7 @@ const BODIES: usize = 16 << 20;
 /// One refused request.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RefusedSample {
-    /// When it came.
+    /// Time of the request.
     pub at: Timestamp,
     /// The id that its answer carried.
     pub request_id: String,
@@ -33,11 +33,11 @@ pub struct RefusedSample {
     pub method: String,
     /// The path without the query, cut.
     pub path: String,
-    /// Who called.
+    /// Address of the caller.
     pub peer: IpAddr,
     /// The names of its headers.
     pub headers: Vec<String>,
-    /// How many bytes its body had, as far as it was read.
+    /// Size of its body, as far as it was read.
     pub body_bytes: u64,
     /// The code that the caller saw.
     pub code: &'static str,
@@ -45,7 +45,7 @@ pub struct RefusedSample {
     pub reason: &'static str,
     /// A sentence for the operator.
     pub cause: String,
-    /// Whether the request is kept whole.
+    /// True if the request is kept whole.
     pub whole: bool,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many lines are written in a second.
+/// Most lines in a second.
 const MOST: u32 = 50;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Lines of one kind.
 #[derive(Debug)]
 pub struct SparseLines {
-    /// What they are about.
+    /// Subject of the lines.
     what: &'static str,
     second: Mutex<Second>,
 }

@@ -15,17 +15,17 @@ const MOST: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Uses(Mutex<HashMap<Used, Use>>);
 
-/// What was used: its kind, whose it is, and what it goes by there.
+/// Thing that was used: its kind, its owner, and its name there.
 type Used = (&'static str, String, String);
 
-/// How it was used.
+/// Record of its uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Use {
     /// First since the process was started.
     pub first: Timestamp,
     /// Last.
     pub last: Timestamp,
-    /// How often.
+    /// Number of uses.
     pub count: u64,
 }
 
@@ -40,12 +40,12 @@ impl Uses {
         self.note(("key", name.to_owned(), key.to_owned()), at)
     }
 
-    /// How a secret of a source was used.
+    /// Uses of a secret of a source.
     pub fn of_secret(&self, source: &str, secret: &str) -> Option<Use> {
         self.find(&("secret", source.to_owned(), secret.to_owned()))
     }
 
-    /// How a key of this name was used.
+    /// Uses of a key of this name.
     pub fn of_key(&self, name: &str, key: &str) -> Option<Use> {
         self.find(&("key", name.to_owned(), key.to_owned()))
     }
