@@ -412,16 +412,16 @@ mod tests {
         assert_eq!(wait(429, &[("retry-after", "7")], 1), Some(7));
         for (status, headers, tried, code) in [
             (500, &[][..], TRIES, "unreachable"),
-            (429, &[("retry-after", "7")], TRIES, "rate_limited"),
-            (429, &[("retry-after", "3600")], 1, "rate_limited"),
-            (401, &[], 1, "token_refused"),
+            (429, &[("retry-after", "7")][..], TRIES, "rate_limited"),
+            (429, &[("retry-after", "3600")][..], 1, "rate_limited"),
+            (401, &[][..], 1, "token_refused"),
             (
                 302,
-                &[("location", "https://evil.example/")],
+                &[("location", "https://evil.example/")][..],
                 1,
                 "redirected",
             ),
-            (204, &[], 1, "strange_answer"),
+            (204, &[][..], 1, "strange_answer"),
         ] {
             let Err(Unread::Stop(stop)) = judged(status, headers, tried) else {
                 panic!("{status} ends it");

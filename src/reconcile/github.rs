@@ -398,7 +398,10 @@ mod tests {
                 "<https://api.example.com/x?cursor=>; rel=\"next\"",
                 "strange_answer",
             ),
-            ("<:>; rel=\"next\"", "strange_answer"),
+            (
+                "<https://api.example.com/ x>; rel=\"next\"",
+                "strange_answer",
+            ),
         ] {
             assert_eq!(next(link).expect_err(link).code, code, "{link}");
         }

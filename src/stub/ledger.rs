@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -29,6 +29,7 @@ const MAX_TASKS: usize = 200_000;
 const MAX_TASK_BYTES: usize = 256 * 1024 * 1024;
 /// Longest text that is remembered with a run, in characters.
 const MAX_RUN_TEXT: usize = 200;
+
 /// The memory of a stand-in.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -376,6 +377,7 @@ fn note(journal: &mut Option<File>, event: &str, run: &RunRecord, now: Timestamp
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use serde_json::Map;
 
     use super::*;
 
