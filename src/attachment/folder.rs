@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{FileLabel, Pieces, Sink, Store, StoreError, drawer};
+use super::{FileBytes, FileLabel, Sink, Store, StoreError, drawer};
 use crate::config::private::open_private;
 use crate::model::{AttachmentId, Timestamp};
 
@@ -77,7 +77,7 @@ impl Store for Folder {
         }))
     }
 
-    async fn open(&self, key: &str, range: Range<u64>) -> Result<Pieces, StoreError> {
+    async fn open(&self, key: &str, range: Range<u64>) -> Result<FileBytes, StoreError> {
         let path = self.path(key)?;
         let opened = spawn_blocking(move || {
             let mut file = File::open(path)?;

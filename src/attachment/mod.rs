@@ -32,7 +32,7 @@ use crate::model::{Attachment, Timestamp};
 pub const DRAWERS: u16 = 256;
 
 /// The bytes of a file, piece by piece.
-pub type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
+pub type FileBytes = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
 
 /// A store of files.
 #[async_trait]
@@ -41,7 +41,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn begin(&self, key: &str, file: &FileLabel<'_>) -> Result<Box<dyn Sink>, StoreError>;
 
     /// The bytes of a file in a range that lies within it.
-    async fn open(&self, key: &str, range: Range<u64>) -> Result<Pieces, StoreError>;
+    async fn open(&self, key: &str, range: Range<u64>) -> Result<FileBytes, StoreError>;
 
     /// Removes a file. A file that is not there counts as removed.
     async fn remove(&self, key: &str) -> Result<(), StoreError>;
@@ -189,7 +189,7 @@ impl Files {
     }
 
     /// The bytes of a file in a range that lies within it.
-    pub async fn open(&self, key: &str, range: Range<u64>) -> Result<Pieces, StoreError> {
+    pub async fn open(&self, key: &str, range: Range<u64>) -> Result<FileBytes, StoreError> {
         self.store.open(key, range).await
     }
 

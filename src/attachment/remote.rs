@@ -29,7 +29,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 
-use super::{FileLabel, Pieces, Sink, Store, StoreError, drawer};
+use super::{FileBytes, FileLabel, Sink, Store, StoreError, drawer};
 use crate::model::Timestamp;
 use crate::net::{Client, SendError};
 
@@ -160,7 +160,7 @@ impl Store for Remote {
         }))
     }
 
-    async fn open(&self, key: &str, range: Range<u64>) -> Result<Pieces, StoreError> {
+    async fn open(&self, key: &str, range: Range<u64>) -> Result<FileBytes, StoreError> {
         let path = self.path(key)?;
         if range.is_empty() {
             return Ok(Box::pin(futures_util::stream::empty()));
