@@ -43,7 +43,9 @@ impl DeliveryAttempt<'_> {
     /// true if this attempt tries a key that the upstream refused.
     pub(super) async fn run(&self, expected: Expected, tries_key: bool) -> Verdict {
         let outcome = self.steps(expected, tries_key).await;
-        outcome.unwrap_or_else(|early_end| early_end)
+        let mut verdict = outcome.unwrap_or_else(|early_end| early_end);
+        verdict.owes = self.target.owes(self.claimed, &verdict.next);
+        verdict
     }
 
     async fn steps(&self, expected: Expected, tries_key: bool) -> Result<Verdict, Verdict> {

@@ -34,7 +34,7 @@ impl Dispatcher {
                 detail: verdict.detail,
             },
             next: verdict.next,
-            owes: Vec::new(),
+            owes: verdict.owes,
         };
         let mut wait = FIRST_WAIT;
         loop {

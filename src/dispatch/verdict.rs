@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::breaker::Sign;
 use super::keys::KeySign;
-use crate::inbox::{Answer, Next};
+use crate::inbox::{Answer, Next, OwedDelivery};
 use crate::model::{AttemptResult, Run, RunStatus, Timestamp};
 use crate::upstream::answer::speaks_of_plan;
 
@@ -46,7 +46,7 @@ pub(super) struct Policy {
 }
 
 /// The next state of a delivery, and what is written down of the attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Verdict {
     /// The next state of the delivery.
     pub(super) next: Next,
@@ -60,6 +60,8 @@ pub(super) struct Verdict {
     pub(super) sign: Sign,
     /// The rest that the upstream asked for.
     pub(super) rest: Option<RestRequest>,
+    /// The deliveries that are owed next.
+    pub(super) owes: Vec<OwedDelivery>,
 }
 
 /// The result of an attempt whose key the upstream refused, where the key is the gateway's own.
@@ -75,6 +77,7 @@ impl Verdict {
             detail,
             sign: Sign::Nothing,
             rest: None,
+            owes: Vec::new(),
         }
     }
 
@@ -232,12 +235,10 @@ fn refused(
         _ => (Sign::Alive, None),
     };
     Verdict {
-        next,
-        result: "refused",
         status: Some(status),
-        detail,
         sign,
         rest,
+        ..Verdict::unsent(next, "refused", detail)
     }
 }
 

@@ -36,6 +36,7 @@ mod map;
 mod once;
 mod operate;
 mod order;
+mod owed;
 mod pace;
 mod payloads;
 mod postgres;

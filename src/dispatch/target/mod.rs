@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::inbox::{Claimed, Turn};
+use crate::inbox::{Claimed, Next, OwedDelivery, Turn};
 use crate::model::{AttemptResult, Lookup};
 
 pub(super) use file::FileDelivery;
@@ -37,6 +37,13 @@ pub trait Target: fmt::Debug + Send + Sync {
     fn text_of(&self, claimed: &Claimed, earlier: &Turn) -> String {
         let _ = (claimed, earlier);
         String::new()
+    }
+
+    /// The deliveries that a delivery owes when it ends like this. They are written in the transaction that ends it, so
+    /// that no crash comes between; each is of the same event and is sent like any other.
+    fn owes(&self, claimed: &Claimed, next: &Next) -> Vec<OwedDelivery> {
+        let _ = (claimed, next);
+        Vec::new()
     }
 }
 
