@@ -1,12 +1,11 @@
-//! The word that stands behind each value of an event: the operator's, the provider's signature, or nobody's.
+//! Backing of each value of an event: the operator, the provider's signature, or nothing.
 
 use super::Source;
 use crate::config::{Problems, QueryUse};
 use crate::model::{Backing, Name, Origin, Strength};
 
 impl Source {
-    /// On whose word a value stands that came from a place in a request with this strength of proof
-    /// ([`Strength::as_str`]).
+    /// The backing of a value that came from a place in a request with this strength of proof ([`Strength::as_str`]).
     pub fn backing(&self, strength: &str, origin: &Origin) -> Backing {
         let place = match origin {
             Origin::Fixed | Origin::Default => return Backing::Operator,
@@ -23,7 +22,7 @@ impl Source {
         self.backing_of(strength, &place)
     }
 
-    /// The same of a place.
+    /// The backing of a place in a request.
     pub fn backing_of(&self, strength: &str, place: &str) -> Backing {
         if place == "event_type" {
             let all = self
@@ -41,7 +40,7 @@ impl Source {
         }
     }
 
-    /// Says what decides at this source though its signature does not cover it.
+    /// Warns of values that decide at this source although its signature does not cover them.
     pub(super) fn weigh(&self, problems: &Problems) {
         if !self.scheme.is_signed() {
             return;

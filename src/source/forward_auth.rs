@@ -1,6 +1,6 @@
 //! Questions to the service that judges the requests of a source.
 //!
-//! Where the service answers with an error, a redirect or not in time, the sender is told to come again.
+//! If the service answers with an error, a redirect or not in time, the sender gets a 503 and may try again.
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ impl Default for ServiceQuestions {
 }
 
 impl ServiceQuestions {
-    /// Shows a request to the service. An error is a refusal that says to come again.
+    /// Shows a request to the service. An error is a refusal with 503: the sender may try again.
     pub(super) async fn ask(
         &self,
         service: &ForwardAuth,

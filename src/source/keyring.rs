@@ -1,7 +1,7 @@
-//! The keys of the gateway's own, which callers present instead of the upstream's.
+//! Gateway keys, which callers present instead of the upstream's key.
 //!
-//! A key is found by its digest, so that neither the time it takes nor the table in memory tells one key from another.
-//! One that stands inside a longer text is found by a fingerprint under a secret of this process, then by its digest.
+//! A key is found by its digest, so that neither the time of the search nor the table in memory gives a key away. A key
+//! inside a longer text is found by a fingerprint under a secret of this process, then by its digest.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -17,12 +17,12 @@ pub struct Keyring {
     spans: Vec<Span>,
 }
 
-/// Keys of one length, as fingerprints (Rabin and Karp's, with a base that nobody knows).
+/// Keys of one length, as fingerprints (Rabin and Karp's, with a secret base).
 #[derive(Debug)]
 struct Span {
     length: usize,
     base: u64,
-    /// What the first byte of a window weighs.
+    /// Weight of the first byte of a window.
     top: u64,
     prints: Vec<u64>,
 }
@@ -67,13 +67,13 @@ impl Keyring {
         }
     }
 
-    /// The gateway key that a caller presents, if it is one.
+    /// The gateway key that a caller presents; none where it is another text.
     pub fn find(&self, presented: &[u8]) -> Option<&GatewayKey> {
         let digest: [u8; 32] = Sha256::digest(presented).into();
         self.keys.get(&digest)
     }
 
-    /// What a key that a caller presents goes by among those of its table.
+    /// The name of a presented key among those of its table.
     pub fn name_of<'k>(&self, key: &'k GatewayKey, presented: &[u8]) -> Option<&'k str> {
         let wanted = Sha256::digest(presented);
         key.keys
@@ -82,7 +82,7 @@ impl Keyring {
             .map(Secret::name)
     }
 
-    /// Whether a gateway key stands anywhere in a text.
+    /// True if a gateway key stands anywhere in a text.
     pub fn is_within(&self, text: &[u8]) -> bool {
         self.spans.iter().any(|span| {
             span.ends(text)
@@ -102,7 +102,7 @@ impl Span {
         }
     }
 
-    /// Where windows end whose fingerprint is that of a key.
+    /// The ends of the windows whose fingerprint is that of a key.
     fn ends<'t>(&'t self, text: &'t [u8]) -> impl Iterator<Item = usize> + 't {
         let mut so_far = 0;
         (1..=text.len()).filter(move |&end| {

@@ -1,4 +1,4 @@
-//! Parameters in an address: sealed, so that nobody but the operator writes them.
+//! Parameters in an address, sealed so that only the operator can write them.
 //!
 //! A provider that is given an address sends everything to it, and most sign nothing of it. The seal covers the source
 //! and every parameter, in one order, so that an address is good for its source and for nothing else.
@@ -14,7 +14,7 @@ use crate::model::{Name, Received, Refusal};
 const SEAL: &str = "seal";
 
 impl Source {
-    /// Whether the parameters in a query are those that the operator sealed, where the source takes no others.
+    /// Refuses parameters in a query that the operator did not seal, where the source takes no others.
     pub fn check_query(&self, received: &Received, sealer: &Sealer) -> Result<(), Refusal> {
         if self.config.query != QueryUse::Sealed {
             return Ok(());
@@ -36,7 +36,7 @@ impl Source {
         if good { Ok(()) } else { Err(Refusal::BadSeal) }
     }
 
-    /// The path and query of this source with these parameters; none where one of them stands there twice.
+    /// The path and query of this source with these parameters; none where one of them is there twice.
     pub fn target(&self, params: &[(Name, String)], sealer: &Sealer) -> Option<String> {
         let text = text(&self.config.name, params)?;
         let path = format!("/hooks/{}", self.config.name);
@@ -52,7 +52,7 @@ impl Source {
     }
 }
 
-/// What a seal is made over; none where a parameter stands there twice.
+/// The text that a seal covers; none where a parameter is there twice.
 fn text(source: &str, params: &[(Name, String)]) -> Option<Vec<u8>> {
     let mut params: Vec<&(Name, String)> = params.iter().collect();
     params.sort_unstable();

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{ObserveOnly, Source};
+use super::Source;
+use super::proof::ObserveOnly;
 use crate::config::SourceConfig;
 use crate::model::{Received, Refusal, Verified};
 use crate::verify::{Scheme, StreamedCheck};
 
 /// A check under way.
 pub struct Streamed {
-    /// The scheme that was made since the start, where a handshake brought its secret.
+    /// The scheme that was made since the start, where a handshake brought a secret.
     brought: Option<Arc<(Scheme, SourceConfig)>>,
     check: StreamedCheck,
 }
@@ -22,8 +23,8 @@ impl Streamed {
 }
 
 impl Source {
-    /// Begins to check a request by its head; its body is still empty. None: the check needs the body whole. An error
-    /// says that no body could make the request a good one.
+    /// Begins to check a request by its head; its body is still empty. None: the check needs the whole body. An error is a
+    /// refusal that no body can avert.
     pub fn streamed(&self, head: &Received) -> Option<Result<Streamed, Refusal>> {
         let brought = self
             .enrolment
@@ -44,7 +45,7 @@ impl Source {
         })
     }
 
-    /// Proves the origin of a request whose body has been fed, or says why not. It is the one that the check began
+    /// Proves the origin of a request whose body has been fed, or refuses it. The request is the one that the check began
     /// with, its body still empty.
     pub fn verify_streamed(
         &self,

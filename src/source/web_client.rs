@@ -15,6 +15,6 @@ pub trait WebClient: Send + Sync + std::fmt::Debug {
     /// Sends a request to an address that the operator wrote, within this time, following no redirect. Gives the status
     /// and the headers of the answer.
     async fn ask(&self, _: Request<Bytes>, _: Duration) -> Result<(StatusCode, HeaderMap), String> {
-        Err("nobody can be asked here".into())
+        Err("this client asks no service".into())
     }
 }

@@ -1,4 +1,4 @@
-//! A provider's check on its own, for judging single requests outside of a gateway: no mapping, no inbox, no network.
+//! Dry run of a provider's check: single requests judged without a gateway, a mapping, an inbox or a network.
 
 use crate::config::{Located, Place, Problem, Problems, Provider, Secret, SourceConfig, Table};
 use crate::model::{OriginFault, Proof, Received, Refusal, Strength, Timestamp, Verify as _};
@@ -8,7 +8,7 @@ use crate::verify::request::inflate;
 use crate::verify::scheme::Scheme;
 use crate::verify::scheme::compile::compile;
 
-/// What a check is made of.
+/// Parts of a check, as written.
 #[derive(Clone, Debug)]
 pub struct CheckConfig {
     /// The `[verify]` section.
@@ -29,23 +29,23 @@ pub struct DryRun {
     challenges: Vec<Challenge>,
 }
 
-/// What became of a request.
+/// Result of a dry run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DryRunResult {
     /// `verified`, `authenticated`, `observed` or `refused`.
     pub verdict: &'static str,
-    /// Why, for `refused` and `observed`.
+    /// The reason, for `refused` and `observed`.
     pub code: Option<&'static str>,
     /// A sentence for `refused`.
     pub cause: Option<String>,
-    /// What the secret goes by that matched.
+    /// The name of the secret that matched.
     pub secret: Option<String>,
-    /// What a handshake is answered with.
+    /// The answer to a handshake.
     pub reply: Option<ChallengeResponse>,
 }
 
 impl CheckConfig {
-    /// What a provider's file says, with these secrets and values. None: the file has no `[verify]` section.
+    /// The check of a provider's file, with these secrets and values. None: the file has no `[verify]` section.
     pub fn of_provider(
         provider: &Provider,
         secrets: Vec<Secret>,
@@ -60,7 +60,7 @@ impl CheckConfig {
         })
     }
 
-    /// What a source says, over its provider.
+    /// The check of a source, over that of its provider.
     pub fn of_source(source: &SourceConfig, provider: Option<&Provider>) -> Option<Self> {
         let verify = source
             .verify
@@ -85,6 +85,26 @@ impl CheckConfig {
 
 impl DryRun {
     /// Compiles a check. The secrets are taken as they are, however weak.
+    ///
+    /// ```
+    /// use sluicegate::config::{Problems, Secret, Table};
+    /// use sluicegate::verify::{CheckConfig, DryRun};
+    ///
+    /// let verify = r#"
+    /// signature = "header:X-Signature"
+    /// prefix = "v1="
+    /// signed_content = "{ts}.{body}"
+    /// timestamp = { from = "header:X-Time", tolerance = 300 }
+    /// "#;
+    /// let check = CheckConfig {
+    ///     verify: Table::parse("verify", verify, &Problems::default()),
+    ///     challenges: Vec::new(),
+    ///     secrets: vec![Secret::new("shared", "5f1c7a5e0d9b4c3a8e6f2d1b")],
+    ///     values: Vec::new(),
+    /// };
+    /// let dry_run = DryRun::compile(check).expect("the table is right");
+    /// assert!(dry_run.scheme().is_signed());
+    /// ```
     pub fn compile(written: CheckConfig) -> Result<Self, Vec<Problem>> {
         let problems = Problems::default();
         let place = Place {
@@ -131,7 +151,7 @@ impl DryRun {
         }
     }
 
-    /// Judges a request the way a source does, whatever its method: its handshakes first, answered as in an open window.
+    /// Judges a request the way a source does, whatever its method: handshakes first, as if its slot for a secret were open.
     pub fn judge(&self, received: &Received, now: Timestamp) -> DryRunResult {
         let received = match self.scheme.opened(received.clone()) {
             Ok(received) => received,

@@ -13,16 +13,16 @@ use super::inputs::SchemeInputs;
 use crate::config::{Located, Section};
 use crate::model::Received;
 
-/// How long an answer may take, where nothing is said, and the bounds of what may be said.
+/// Time that an answer may take by default, and the bounds of `timeout`.
 const USUAL: Duration = Duration::from_secs(5);
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// How many headers may be taken from an answer, and how long the value of one may be.
+/// Number of headers that may be taken from an answer, and the longest value of one.
 const MOST_HEADERS: usize = 32;
 const MOST_VALUE: usize = 4096;
 
-/// Headers of one connection, or of how a body is framed. They are not passed on, and not taken from an answer.
+/// Headers of one connection or of the framing of a body. They are not passed on, and not taken from an answer.
 const OF_CONNECTION: [&str; 12] = [
     "connection",
     "content-length",
@@ -38,7 +38,7 @@ const OF_CONNECTION: [&str; 12] = [
     "upgrade",
 ];
 
-/// Headers that say what a body is, or show what only their owner knows. They are not taken from an answer.
+/// Headers that describe a body, or that hold a secret. They are not taken from an answer.
 const NOT_TAKEN: [&str; 7] = [
     "authorization",
     "content-encoding",
@@ -58,11 +58,11 @@ pub(crate) struct ForwardAuth {
     pub(crate) timeout: Duration,
 }
 
-/// What was found out about a request before it is judged.
+/// Preparation of a request for its judgement.
 #[derive(Debug, Default)]
 pub struct Prepared(Option<ServiceVerdict>);
 
-/// What the address said: yes, with headers for the request, or no.
+/// Verdict of the service: yes, with headers for the request, or no with the cause.
 pub(crate) type ServiceVerdict = Result<AnswerHeaders, String>;
 
 /// The named headers of an answer.
@@ -74,7 +74,7 @@ impl Prepared {
         Self(Some(verdict))
     }
 
-    /// What was said, for the judge, with the headers for the request apart.
+    /// The verdict for the judge, and the headers for the request.
     pub(crate) fn said(self) -> (Option<Result<(), String>>, AnswerHeaders) {
         match self.0 {
             None => (None, Vec::new()),
@@ -193,7 +193,7 @@ impl ForwardAuth {
         for name in OF_CONNECTION {
             headers.remove(name);
         }
-        // What a sender writes there must not look as if an earlier judge had said it.
+        // A header of the sender must not look like one of an earlier judge.
         self.strip(&mut headers);
         let value = |text: &str| {
             HeaderValue::try_from(text)
@@ -249,7 +249,7 @@ fn address(text: &Located<String>, section: &Section<'_>) -> Option<Uri> {
         .ok()
         .filter(|uri| is_whole(uri) && !text.value.contains('#'));
     if uri.is_none() {
-        let what = format!("{} is no address", section.path("url"));
+        let what = format!("{} is not an address", section.path("url"));
         let hint = "write http:// or https://, a host and a path, without a user and without #";
         section.problems().error_hint(&text.place, what, hint);
     }
@@ -264,7 +264,7 @@ fn header(text: &Located<String>, section: &Section<'_>) -> Option<HeaderName> {
     let written = text.value.escape_debug();
     let Ok(name) = HeaderName::from_bytes(text.value.as_bytes()) else {
         return problem(
-            format!("\"{written}\" is no name of a header"),
+            format!("invalid header name \"{written}\""),
             "write for example \"X-User\"",
         );
     };

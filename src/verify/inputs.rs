@@ -7,12 +7,12 @@ use super::template::ContentTemplate;
 use super::template::parse::TemplateSetup;
 use crate::config::{Located, Place, Problems, Secret, Section};
 
-/// What a section is compiled with.
+/// The inputs of a section besides its table.
 pub(crate) struct SchemeInputs<'g> {
     pub(crate) secrets: &'g [Located<Secret>],
     pub(crate) values: &'g [(Located<String>, Located<String>)],
     pub(crate) has_public_url: bool,
-    /// Whether a handshake may bring the secret later.
+    /// True if a handshake may bring the secret later.
     pub(crate) enrols: bool,
     /// The source's name, and where it begins.
     pub(crate) source: (&'g str, &'g Place),
@@ -20,7 +20,7 @@ pub(crate) struct SchemeInputs<'g> {
 }
 
 impl<'g> SchemeInputs<'g> {
-    /// What templates may refer to.
+    /// The names that templates may refer to.
     pub(crate) fn setup(&self, declared: Vec<String>) -> TemplateSetup<'g> {
         TemplateSetup {
             declared,
@@ -68,7 +68,7 @@ impl<'g> SchemeInputs<'g> {
         declared
     }
 
-    /// Makes the keys; a scheme that needs one and has none is a problem.
+    /// Reads the shared secrets as keys. A scheme that needs one and has none is a problem.
     pub(crate) fn keys(&self, section: &Section<'_>, algorithms: &[Algorithm]) -> Option<Vec<Key>> {
         let notation = section
             .one_of("secret_encoding", &SecretEncoding::WORDS)
@@ -109,7 +109,7 @@ impl<'g> SchemeInputs<'g> {
         keys
     }
 
-    /// Reads the public keys: those of the source, or without any those that stand in the file.
+    /// Reads the public keys: those of the source, or else those of the provider's file.
     pub(crate) fn public_keys(
         &self,
         section: &Section<'_>,
@@ -126,10 +126,7 @@ impl<'g> SchemeInputs<'g> {
             if keys.is_empty() {
                 self.problems.error_hint(
                     place,
-                    format!(
-                        "the key {name} is no {what} key written as {}",
-                        notation.what()
-                    ),
+                    format!("invalid {what} key {name}: expected {}", notation.what()),
                     "copy the public key whole; RSA keys need at least 2048 bits",
                 );
             }

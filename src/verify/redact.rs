@@ -1,4 +1,4 @@
-//! What may be kept of a request: its line and its headers, without what proves who somebody is by being known.
+//! Redaction of a request: its line and its headers, without the secrets in them.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -8,16 +8,16 @@ use crate::verify::request::field::Field;
 use crate::verify::scheme::Scheme;
 use crate::verify::signature::places::SignaturePlace;
 
-/// What stands for a value that is not kept.
+/// Substitute for a value that is not kept.
 const MASK: &str = "***";
 
-/// How much of a signature is kept.
+/// Number of characters of a signature that are kept.
 const DIGITS: usize = 8;
 
 /// The longest word that stands beside signatures: the name of an algorithm, a time.
 const LONGEST_WORD: usize = 15;
 
-/// Words in the names of headers and of fields in queries behind which people put what only they know.
+/// Words in the names of headers and of query fields whose values are secrets.
 const SECRETIVE: [&str; 11] = [
     "apikey",
     "auth",
@@ -32,10 +32,10 @@ const SECRETIVE: [&str; 11] = [
     "token",
 ];
 
-/// Two words that say it together; "key" alone may be the key of an event.
+/// Words that mean a secret before "key"; "key" alone may be the key of an event.
 const KEYS: [&str; 3] = ["api", "access", "private"];
 
-/// Names of fields in queries that open what they stand in.
+/// Names of query fields that give access by themselves.
 const OPENING: [&str; 5] = [ENROL, "key", "seal", "sig", "signature"];
 
 /// Headers that are not kept at all.
@@ -46,7 +46,7 @@ const DROPPED: [&str; 4] = [
     "x-api-key",
 ];
 
-/// What may be kept of a request: nothing that proves who somebody is by being known.
+/// A request without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedactedRequest {
     /// Method and target.
@@ -55,7 +55,7 @@ pub struct RedactedRequest {
     pub headers: Vec<(String, String)>,
 }
 
-/// What may be kept of a request that this scheme judges.
+/// Redacts a request that this scheme judges.
 pub(crate) fn redacted(scheme: &Scheme, received: &Received) -> RedactedRequest {
     let headers = received
         .headers
@@ -91,7 +91,7 @@ pub(crate) fn redacted(scheme: &Scheme, received: &Received) -> RedactedRequest 
     }
 }
 
-/// Whether a field of the query is one of these places.
+/// True if a field of the query is one of these places.
 pub(crate) fn stands_in_query<'s>(
     spots: impl IntoIterator<Item = &'s SignaturePlace>,
     name: &str,
@@ -157,7 +157,7 @@ pub(crate) fn target(target: &str, hidden: &dyn Fn(&str, &str) -> Option<String>
     escaped(format!("{path}?{}", pairs.join("&")).as_bytes())
 }
 
-/// Whether a name says that a secret stands behind it.
+/// True if a name says that its value is a secret.
 fn is_secretive(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();

@@ -1,4 +1,4 @@
-//! Shared tokens and basic auth: the caller shows the secret itself. It proves who sends, and nothing of the body.
+//! Shared tokens and basic auth: the caller shows the secret itself. That proves the sender, and not the body.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -7,11 +7,11 @@ use http::header::AUTHORIZATION;
 use crate::model::OriginFault;
 use crate::verify::keys::mac::{Key, same};
 use crate::verify::proof_error::ProofError;
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::request::document::Json;
 use crate::verify::signature::places::SignaturePlaces;
 
-/// A secret that stands in a request as it is.
+/// A shared token, shown in the request.
 #[derive(Debug)]
 pub(crate) struct SharedToken {
     pub(crate) places: SignaturePlaces,
@@ -22,19 +22,14 @@ impl SharedToken {
     /// The key that the request shows.
     pub(crate) fn judge(
         &self,
-        request: &RequestView<'_>,
+        request: &RequestTexts<'_>,
         item: Option<&Json>,
     ) -> Result<&Key, ProofError> {
         let shown = self.places.texts(request, item)?;
         shown
             .iter()
             .find_map(|shown| shown_key(&self.keys, shown))
-            .ok_or_else(|| {
-                (
-                    OriginFault::WrongSecret,
-                    "the token is none of this source's".into(),
-                )
-            })
+            .ok_or_else(|| (OriginFault::WrongSecret, "wrong token".into()))
     }
 }
 
@@ -46,13 +41,13 @@ pub(crate) struct Basic {
 
 impl Basic {
     /// The key that the request shows.
-    pub(crate) fn judge(&self, request: &RequestView<'_>) -> Result<&Key, ProofError> {
+    pub(crate) fn judge(&self, request: &RequestTexts<'_>) -> Result<&Key, ProofError> {
         let malformed = |cause: &str| (OriginFault::MalformedSignature, cause.to_owned());
         let mut lines = request.header_lines(&AUTHORIZATION);
         let line = match (lines.next(), lines.next()) {
             (Some(line), None) if !line.is_empty() => line,
             (Some(_), Some(_)) => {
-                return Err(malformed("the header authorization stands there twice"));
+                return Err(malformed("the header authorization is there twice"));
             }
             _ => {
                 return Err((
@@ -72,7 +67,7 @@ impl Basic {
         shown_key(&self.keys, &shown).ok_or_else(|| {
             (
                 OriginFault::WrongSecret,
-                "name and password are none of this source's".into(),
+                "wrong user name or password".into(),
             )
         })
     }

@@ -295,14 +295,14 @@ fn check_finds_what_is_wrong_with_the_service_that_is_asked() {
     let good = source(SocketAddr::from(([127, 0, 0, 1], 9)), "");
     let url = "http://127.0.0.1:9/check?k=planted-key";
     for (written, wrong, said) in [
-        (url, "ftp://auth.internal/check", "url is no address"),
+        (url, "ftp://auth.internal/check", "url is not an address"),
         (
             url,
             "https://me:word@auth.internal/check",
-            "url is no address",
+            "url is not an address",
         ),
         ("X-User", "Set-Cookie", "cannot be taken from an answer"),
-        ("X-User", "X User", "is no name of a header"),
+        ("X-User", "X User", "invalid header name"),
         ("2s", "5min", "timeout must be from 100ms to 30s"),
         ("timeout", "timeuot", "timeuot"),
         (

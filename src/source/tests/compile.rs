@@ -18,7 +18,7 @@ fn an_unknown_provider_is_named_with_its_nearest() {
     )
     .unwrap();
     for source in &config.sources {
-        assert!(crate::source::provider(source, &config, &problems).is_none());
+        assert!(crate::source::compile::provider(source, &config, &problems).is_none());
         assert!(matches!(
             compile_source(source, None, true, &problems),
             (None, None)

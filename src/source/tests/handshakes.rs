@@ -367,7 +367,7 @@ fn s1_a_secret_that_signs_for_strangers_is_of_one_kind_of_source() {
     assert!(!check("provider = 'x'").contains("error"));
 }
 
-/// What the shipped providers' handshakes sign for whoever asks, as (request that asks, answer's signature).
+/// What the shipped providers' handshakes sign for any caller, as (request that asks, answer's signature).
 fn oracle(source: &Source, name: &str, token: &str) -> Option<String> {
     let target = match name {
         "x" => format!("/hooks/s?crc_token={token}"),
@@ -485,22 +485,22 @@ fn s1_a_handshake_that_signs_says_what_and_its_events_are_of_some_kind() {
         (
             "",
             format!("{pattern}\n{keyed}"),
-            "p.toml:2: error: its handshake signs for whoever asks",
+            "p.toml:2: error: its handshake signs for any caller",
         ),
         (
             "body_kind = 'any'",
             format!("{pattern}\n{keyed}"),
-            "its handshake signs for whoever asks",
+            "its handshake signs for any caller",
         ),
         (
             "body_kind = 'json'",
             format!("pattern = '.*'\n{keyed}"),
-            "lets whoever asks have an event signed",
+            "lets any caller have an event signed",
         ),
         (
             "body_kind = 'json'",
             format!("pattern = '('\n{keyed}"),
-            "is no regular expression",
+            "is not a regular expression",
         ),
         (
             "body_kind = 'json'",

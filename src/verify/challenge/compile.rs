@@ -14,7 +14,7 @@ use crate::verify::template::ContentTemplate;
 use crate::verify::template::parse::TemplateSetup;
 
 impl Challenge {
-    /// Compiles a `[[challenge]]` table. `declared` is the section whose `config` names the operator's values.
+    /// Compiles a `[[challenge]]` table. `setup` holds the values that its templates may use.
     pub(crate) fn compile(
         table: &Table,
         name: &str,

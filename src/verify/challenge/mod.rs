@@ -12,7 +12,7 @@ use http::Method;
 use self::reply::{PLAIN, Reply};
 use self::signing_oracle::SigningOracle;
 use super::keys::mac::{Key, same};
-use super::request::RequestView;
+use super::request::RequestTexts;
 use super::request::condition::FieldCondition;
 use super::request::field::Field;
 use super::scheme::Scheme;
@@ -20,7 +20,7 @@ use super::template::ContentTemplate;
 use super::template::render::Context;
 use crate::model::{Proof, Received, Refusal, Strength, Timestamp, Verify as _};
 
-/// An answer given at the edge.
+/// Answer to a challenge, given at the edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChallengeResponse {
     /// The status.
@@ -40,32 +40,32 @@ pub(crate) struct Challenge {
     when: Vec<(Field, FieldCondition)>,
     signed: bool,
     require: Vec<(Field, ContentTemplate)>,
-    /// Where the secret stands that it brings.
+    /// The place of the secret that it brings.
     store: Option<Field>,
-    /// The status for one that is not as required.
+    /// The status for a challenge that does not meet its requirements.
     otherwise: Option<u16>,
-    /// What it has signed for whoever asks.
+    /// The texts that it has signed for any caller.
     asked: Option<SigningOracle>,
     reply: Reply,
 }
 
-/// What a challenge was answered with, and what it brought.
+/// Outcome of a challenge: its answer, and the secret that it brought.
 #[derive(Debug)]
 pub(crate) struct ChallengeOutcome {
     pub(crate) answer: ChallengeResponse,
-    /// The secret that it brings, which is not kept yet.
+    /// The secret that it brings, not kept yet.
     pub(crate) secret: Option<Vec<u8>>,
-    /// How much is known of who asked.
+    /// The proof of the caller.
     pub(crate) proof: Proof,
 }
 
 impl Challenge {
-    /// Whether it brings the secret.
+    /// True if it brings the secret.
     pub(crate) const fn brings_secret(&self) -> bool {
         self.store.is_some()
     }
 
-    /// What it has signed for a stranger. One that has to be signed itself signs for nobody but the provider.
+    /// The texts that it has signed for any caller. A challenge that must itself be signed signs for its provider only.
     pub(crate) const fn signs_for_strangers(&self) -> Option<&SigningOracle> {
         match &self.asked {
             Some(asked) if !self.signed => Some(asked),
@@ -87,7 +87,7 @@ impl Challenge {
         {
             return None;
         }
-        let request = RequestView::new(received, &scheme.document);
+        let request = RequestTexts::new(received, &scheme.document);
         self.when
             .iter()
             .all(|(field, want)| want.met(field, &request))
@@ -96,7 +96,7 @@ impl Challenge {
 
     fn outcome(
         &self,
-        request: &RequestView<'_>,
+        request: &RequestTexts<'_>,
         scheme: &Scheme,
         now: Timestamp,
     ) -> Result<ChallengeOutcome, Refusal> {
@@ -137,7 +137,7 @@ impl Challenge {
 
     fn reply(
         &self,
-        request: &RequestView<'_>,
+        request: &RequestTexts<'_>,
         key: Option<&Key>,
     ) -> Result<ChallengeResponse, Refusal> {
         let context = Context {
@@ -185,7 +185,7 @@ impl Challenge {
     }
 }
 
-/// Whether what a handshake brought can be a secret: visible, and long enough not to be guessed.
+/// True if a brought text can be a secret: visible, and long enough not to be guessed.
 fn is_secret(brought: &[u8]) -> bool {
     (16..=512).contains(&brought.len()) && brought.iter().all(u8::is_ascii_graphic)
 }

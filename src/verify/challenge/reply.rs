@@ -1,6 +1,6 @@
 //! Reply to a challenge: status, type, body and headers, made from templates.
 //!
-//! A reply reflects what a stranger sent. So it is small, plain text or JSON, and marked as not to be guessed at.
+//! A reply reflects the text of an unknown caller. So it is small, plain text or JSON, and marked `nosniff`.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -12,7 +12,7 @@ use crate::verify::template::ContentTemplate;
 use crate::verify::template::parse::TemplateSetup;
 use crate::verify::template::render::Context;
 
-/// The largest answer.
+/// Largest answer in bytes.
 const MOST_BYTES: usize = 1024;
 
 /// Type of a body that is plain text.
@@ -44,7 +44,7 @@ enum JsonTemplate {
 }
 
 impl Reply {
-    /// Reads `reply`.
+    /// Reads the table `reply`.
     pub(super) fn read(section: &Section<'_>, setup: &TemplateSetup<'_>) -> Option<Self> {
         let problems = section.problems();
         let status = section.integer("status").map_or(Some(200), |status| {
@@ -84,7 +84,7 @@ impl Reply {
         for (name, value) in section.text_table("headers").unwrap_or_default() {
             let parsed = HeaderName::from_bytes(name.as_bytes()).ok();
             if parsed.is_none() {
-                problems.error(&name.place, "this is no name of a header");
+                problems.error(&name.place, "invalid header name");
             }
             headers = headers
                 .zip(parsed.zip(ContentTemplate::compile(&value, setup)))
@@ -106,7 +106,7 @@ impl Reply {
         })
     }
 
-    /// All its templates.
+    /// All templates of the reply.
     pub(super) fn templates(&self) -> Vec<&ContentTemplate> {
         let mut all: Vec<&ContentTemplate> =
             self.headers.iter().map(|(_, template)| template).collect();
@@ -197,7 +197,7 @@ impl JsonTemplate {
         Ok(match self {
             Self::Text(template) => {
                 let text = String::from_utf8(template.bytes(context)?);
-                JsonValue::String(text.map_err(|_| "the challenge is no text".to_owned())?)
+                JsonValue::String(text.map_err(|_| "the challenge is not text".to_owned())?)
             }
             Self::Other(value) => value.clone(),
             Self::List(items) => JsonValue::Array(

@@ -1,8 +1,8 @@
-//! What a key signs because a stranger asks, kept apart from events.
+//! Signing oracle: texts that a handshake has signed for any caller, kept apart from the texts of events.
 //!
-//! Some handshakes are answered with a digest that is keyed with the secret of the events. Whoever asks then holds a
-//! signature over a text of its choice, so no event may have such a text: it would be refused as forged, whoever sent
-//! it. What may be asked for is narrow, and the same expression that bounds it is compared with every signed text.
+//! Some handshakes are answered with a digest under the secret of the events. The caller then holds a signature over a
+//! text of its choice, so no event may have such a text: it is refused as forged. The texts that may be asked for are
+//! bounded by a narrow expression, and every signed text is compared with the same expression.
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -11,10 +11,10 @@ use crate::model::OriginFault;
 use crate::verify::proof_error::ProofError;
 use crate::verify::template::ContentTemplate;
 
-/// The longest text of a request that is signed for a stranger.
+/// Longest text of a request that is signed for any caller.
 const LONGEST: usize = 256;
 
-/// Texts of events, of which no pattern may match one.
+/// Texts of events; a pattern must match none of them.
 const EVENTS: [&[u8]; 5] = [
     b"{\"type\":\"a b\",\"n\":[1]}",
     b"[1,{}]",
@@ -23,7 +23,7 @@ const EVENTS: [&[u8]; 5] = [
     b"<a>b</a>",
 ];
 
-/// What one handshake signs.
+/// The texts that one handshake signs.
 #[derive(Clone, Debug)]
 pub(crate) struct SigningOracle {
     /// A place of the request must match it in full.
@@ -50,7 +50,7 @@ impl SigningOracle {
                 problems.error_hint(
                     section.place(),
                     format!("{} has a keyed digest of what is asked, and no pattern", section.name()),
-                    "say what may be signed for whoever asks, as narrow as the provider's own libraries do: \
+                    "say what may be signed for any caller, as narrow as the provider's own libraries do: \
                      pattern = '[a-f0-9]{20,32}'",
                 );
                 return None;
@@ -69,7 +69,7 @@ impl SigningOracle {
         let Some(pattern) = whole(&text) else {
             problems.error(
                 &text.place,
-                format!("{} is no regular expression", section.path("pattern")),
+                format!("{} is not a regular expression", section.path("pattern")),
             );
             return None;
         };
@@ -77,7 +77,7 @@ impl SigningOracle {
             problems.error_hint(
                 &text.place,
                 format!(
-                    "{} lets whoever asks have an event signed",
+                    "{} lets any caller have an event signed",
                     section.path("pattern")
                 ),
                 "allow only what the provider asks with, for example '[a-f0-9]{20,32}'",
@@ -94,7 +94,7 @@ impl SigningOracle {
         }))
     }
 
-    /// Whether a text of a request may be signed for whoever asks.
+    /// True if a text of a request may be signed for any caller.
     pub(crate) fn allows(&self, text: &[u8]) -> bool {
         text.len() <= LONGEST && is_token(text) && self.pattern.is_match(text)
     }
@@ -112,14 +112,13 @@ fn whole(text: &str) -> Option<Regex> {
 pub(crate) fn refuse(asked: &[SigningOracle], signed: &[u8]) -> Result<(), ProofError> {
     let made = |asked: &SigningOracle| asked.texts.iter().any(|text| text.is_match(signed));
     if asked.iter().any(made) {
-        let cause =
-            "what is signed could have been signed by the handshake, which signs for whoever asks";
+        let cause = "the handshake could have signed this text for any caller";
         return Err((OriginFault::SignedForStranger, cause.into()));
     }
     Ok(())
 }
 
-/// Whether a text has the form that challenges have: one word, which no document and no form is.
+/// True if a text has the form of a challenge: one word, unlike any document or form.
 fn is_token(text: &[u8]) -> bool {
     let bare = text
         .iter()

@@ -10,7 +10,7 @@ use crate::model::{OriginFault, Received, Timestamp};
 use crate::verify::dry_run::DryRun;
 
 impl DryRun {
-    /// What there is to say of a request, a sentence each.
+    /// Explains what becomes of a request, in sentences.
     pub fn explain(&self, received: &Received, now: Timestamp) -> Vec<String> {
         let judged = self.judge(received, now);
         let mut lines = self.describe(received, now);

@@ -5,18 +5,18 @@ use crate::model::{Received, Timestamp};
 use crate::verify::dry_run::DryRun;
 use crate::verify::keys::mac::Algorithm;
 use crate::verify::keys::public::PublicKeyAlgorithm;
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::scheme::key_material::KeyMaterial;
 use crate::verify::scheme::mechanism::Mechanism;
 use crate::verify::scheme::signed::Signed;
 use crate::verify::signature::places::SignaturePlaces;
 use crate::verify::template::render::Context;
 
-/// How many bytes are shown of either end of what is signed.
+/// Number of bytes that are shown of either end of the signed text.
 const ENDS: usize = 24;
 
 impl DryRun {
-    /// What is said of a request before it is judged: the scheme, what is signed, what that covers, how old it is.
+    /// Describes a request before it is judged: the scheme, the signed text, its coverage, its age.
     pub fn describe(&self, received: &Received, now: Timestamp) -> Vec<String> {
         let mut lines = vec![format!("the scheme is {}", self.scheme_in_words(received))];
         lines.extend(self.content_in_words(received));
@@ -25,7 +25,7 @@ impl DryRun {
         lines
     }
 
-    /// Which parts of a request what proves it covers.
+    /// The parts of a request that its proof covers, and those that it does not.
     fn coverage_in_words(&self) -> String {
         let scheme = self.scheme();
         let named = scheme
@@ -53,7 +53,7 @@ impl DryRun {
 
     fn way(&self, received: &Received) -> &Mechanism {
         self.scheme
-            .way(&RequestView::new(received, &self.scheme.document))
+            .way(&RequestTexts::new(received, &self.scheme.document))
             .unwrap_or(&self.scheme.base)
     }
 
@@ -91,7 +91,7 @@ impl DryRun {
             Some(Value::List(_)) => "one of several texts",
             _ => "{body}",
         };
-        let request = RequestView::new(received, &self.scheme.document);
+        let request = RequestTexts::new(received, &self.scheme.document);
         let found = signed.grammar.find(&request, None);
         let fields = found
             .as_deref()
@@ -131,7 +131,7 @@ impl DryRun {
             return None;
         };
         let stamp = signed.stamp.as_ref()?;
-        let request = RequestView::new(received, &self.scheme.document);
+        let request = RequestTexts::new(received, &self.scheme.document);
         let found = signed.grammar.find(&request, None);
         let fields = found
             .as_deref()

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use crate::model::{Received, Refusal, Timestamp};
 use crate::verify::keys::certificate::{Certificates, Need};
 use crate::verify::proof_error::ProofError;
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::scheme::Scheme;
 use crate::verify::scheme::mechanism::Mechanism;
 use crate::verify::scheme::signed::Signed;
 use crate::verify::template::render::Context;
 
-/// A certificate to fetch: whose, from which address, and why.
+/// A certificate to fetch: its cache, its address, and the reason.
 pub(crate) struct WantedCertificate<'s> {
     certificates: &'s Certificates,
     /// The address, at the host that the provider's file pins.
@@ -58,7 +58,7 @@ impl Scheme {
         if !self.ways().any(fetches) {
             return Ok(None);
         }
-        let request = RequestView::new(received, &self.document);
+        let request = RequestTexts::new(received, &self.document);
         let wanted = match self.way(&request) {
             Ok(Mechanism::Signed(signed)) => signed.wanted_certificate(&request, now),
             Ok(_) => Ok(None),
@@ -71,10 +71,10 @@ impl Scheme {
 impl Signed {
     fn wanted_certificate(
         &self,
-        request: &RequestView<'_>,
+        request: &RequestTexts<'_>,
         now: Timestamp,
     ) -> Result<Option<WantedCertificate<'_>>, ProofError> {
-        // Where the operator gave a certificate, no other is fetched.
+        // A certificate of the operator is the only one that counts.
         let Some(certificates) = self.keys.certificates() else {
             return Ok(None);
         };

@@ -10,7 +10,7 @@ use crate::verify::forward_auth::ForwardAuth;
 use crate::verify::scheme::Scheme;
 use crate::verify::scheme::mechanism::Mechanism;
 
-/// An answer, as something that a request can be proved by.
+/// Verdict of a service, in the form that a request is proved by.
 pub(crate) struct ForwardAuthProof<'s> {
     pub(crate) scheme: &'s Scheme,
     pub(crate) said: Option<Result<(), String>>,
@@ -43,7 +43,7 @@ impl Verify for ForwardAuthProof<'_> {
 }
 
 impl Scheme {
-    /// The address that judges its requests, where there is one.
+    /// The service that judges its requests; none where the scheme judges them itself.
     pub(crate) fn asks(&self) -> Option<&ForwardAuth> {
         match &self.base {
             Mechanism::Ask(ask) => Some(ask),

@@ -1,4 +1,4 @@
-//! Marks of proofs: by what a proof is known again when it is shown a second time.
+//! Marks of proofs: a proof that is shown a second time is known by its mark.
 //!
 //! A mark is a digest of the text that was signed and not of the signature: signatures can be written in other ways,
 //! some can be changed and still be good, and of several one is enough. Where a caller shows a secret, or signs nothing
@@ -12,14 +12,14 @@ use crate::model::{ProofMark, Received, Strength};
 use crate::verify::keys::jwt::Jwt;
 use crate::verify::keys::mac::{Algorithm, Key};
 use crate::verify::redact;
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::scheme::signed::Signed;
 use crate::verify::signature::places::SignaturePlace;
 use crate::verify::template::ContentTemplate;
 use crate::verify::template::render::Context;
 
-/// Stands for the secret in a signed text: which of several live secrets made a signature is not what was said, and no
-/// digest of a secret is kept.
+/// Substitute for the secret in a signed text: the mark does not depend on which of several secrets made the signature,
+/// and no digest of a secret is kept.
 pub(crate) static BLANK: LazyLock<Key> = LazyLock::new(|| {
     let all: Vec<Algorithm> = Algorithm::WORDS
         .into_iter()
@@ -37,7 +37,7 @@ impl MarkBuilder {
         Self(Sha256::new_with_prefix(b"signed\0"))
     }
 
-    /// Begins with a text that says nothing of its request; the body follows.
+    /// Begins with a text that does not belong to one request alone; the body follows.
     fn beside(text: &[u8]) -> Self {
         let mut digest = Sha256::new_with_prefix(b"beside\0");
         digest.update(Sha256::digest(text));
@@ -60,15 +60,15 @@ impl MarkBuilder {
         self.0.update(bytes);
     }
 
-    /// Ends it.
+    /// Ends the mark.
     pub(crate) fn end(self) -> ProofMark {
         ProofMark(self.0.finalize().into())
     }
 }
 
-/// The mark of a request whose caller shows a secret. Who knows it can say anything, so this tells only one request
-/// from another.
-pub(crate) fn of_shown(request: &RequestView<'_>, spots: &[SignaturePlace]) -> ProofMark {
+/// The mark of a request whose caller shows a secret. A caller who knows the secret can send any request, so this mark
+/// only tells one request from another.
+pub(crate) fn of_shown(request: &RequestTexts<'_>, spots: &[SignaturePlace]) -> ProofMark {
     let mut marking = MarkBuilder::of_shown(request.received, spots);
     marking.take(&request.received.body);
     marking.end()
@@ -95,7 +95,7 @@ impl Signed {
         Ok(marking.end())
     }
 
-    /// Begins the mark of a text that says nothing of its request; the body follows.
+    /// Begins the mark of a text that does not belong to one request alone; the body follows.
     pub(crate) fn mark_beside(
         &self,
         content: &ContentTemplate,
@@ -110,8 +110,8 @@ impl Signed {
 }
 
 impl Jwt {
-    /// The mark of a token. One that says nothing of the body may come with many requests.
-    pub(crate) fn mark(&self, request: &RequestView<'_>, signed: &[u8; 32]) -> ProofMark {
+    /// The mark of a token. A token that does not cover the body may come with many requests.
+    pub(crate) fn mark(&self, request: &RequestTexts<'_>, signed: &[u8; 32]) -> ProofMark {
         let mut marking = match self.strength {
             Strength::Signed => MarkBuilder::begin(),
             _ => MarkBuilder::beside(signed),

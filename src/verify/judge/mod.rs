@@ -1,7 +1,7 @@
 //! Judge: a scheme run over a request, at a given time.
 //!
 //! The order is fixed: the signature first, over the bytes as they came; then the values that must equal; then the time.
-//! An error says what was wrong, never what would have been right.
+//! An error names the fault, never the value that would have been right.
 
 pub(crate) mod certificate;
 pub(crate) mod forward_auth;
@@ -13,7 +13,7 @@ pub(crate) mod tolerance;
 use http::header::CONTENT_ENCODING;
 
 use super::proof_error::{ProofError, missing};
-use super::request::RequestView;
+use super::request::RequestTexts;
 use super::request::inflate::{self, Compressed};
 use super::scheme::Scheme;
 use super::scheme::items::each_item;
@@ -24,14 +24,14 @@ use crate::model::{
 
 impl Verify for Scheme {
     fn claims(&self, received: &Received) -> Option<TokenClaims> {
-        match self.way(&RequestView::new(received, &self.document)) {
+        match self.way(&RequestTexts::new(received, &self.document)) {
             Ok(Mechanism::Jwt(jwt)) => jwt.claims(received),
             _ => None,
         }
     }
 
     fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal> {
-        let request = RequestView::new(received, &self.document);
+        let request = RequestTexts::new(received, &self.document);
         self.way(&request)
             .and_then(|way| way.judge(&request, now))
             .and_then(|proof| match self.compressed {
@@ -58,7 +58,7 @@ impl Scheme {
     }
 
     /// The variant that this request chooses, or the base.
-    pub(crate) fn way(&self, request: &RequestView<'_>) -> Result<&Mechanism, ProofError> {
+    pub(crate) fn way(&self, request: &RequestTexts<'_>) -> Result<&Mechanism, ProofError> {
         'variants: for (when, way) in &self.variants {
             for (field, want) in when {
                 if !want.holds(field, request).map_err(missing)? {
@@ -73,7 +73,7 @@ impl Scheme {
 
 impl Mechanism {
     /// Proves a request by this mechanism.
-    fn judge(&self, request: &RequestView<'_>, now: Timestamp) -> Result<Proof, ProofError> {
+    fn judge(&self, request: &RequestTexts<'_>, now: Timestamp) -> Result<Proof, ProofError> {
         let mut marks = Vec::new();
         let (secret, strength) = match self {
             Self::Open => {
@@ -85,7 +85,7 @@ impl Mechanism {
             }
             Self::Ask(ask) => {
                 let cause = format!(
-                    "nobody has asked {}: only a running gateway does",
+                    "{} was not asked: only a running gateway asks it",
                     ask.told()
                 );
                 return Err((OriginFault::NotAttempted, cause));

@@ -9,7 +9,7 @@ use crate::verify::keys::certificate::Certificates;
 use crate::verify::keys::mac::{Algorithm, FinishedDigest, Key, same};
 use crate::verify::keys::public::PublicKey;
 use crate::verify::proof_error::{ProofError, missing, no_signature};
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::request::document::Json;
 use crate::verify::scheme::key_material::{KeyMaterial, PublicKeys};
 use crate::verify::scheme::signed::Signed;
@@ -36,7 +36,7 @@ impl Signed {
     /// Proves a request, or one item of its list: the name of the key, and the mark of the signed text.
     pub(super) fn judge<'q>(
         &self,
-        request: &'q RequestView<'_>,
+        request: &'q RequestTexts<'_>,
         item: Option<&'q Json>,
         now: Timestamp,
     ) -> Result<(String, ProofMark), ProofError> {
@@ -109,7 +109,7 @@ impl Signed {
             Some(ts) => Ok(Some(ts)),
             None => Err((
                 OriginFault::BadTimestamp,
-                format!("there is no one time stamp in {}", stamp.from),
+                format!("{} does not hold one time stamp", stamp.from),
             )),
         }
     }
@@ -233,7 +233,7 @@ impl Signed {
         Err(unmatched(absent, compared))
     }
 
-    /// Checks what has to equal, and what must not stand in the fields of the signed text.
+    /// Checks the values that must equal, and the texts that fields must not hold.
     pub(crate) fn hold(&self, context: &Context<'_, '_>) -> Result<(), ProofError> {
         for (field, text) in &self.without {
             let found = context.text(field).map_err(missing)?.unwrap_or_default();
@@ -241,8 +241,7 @@ impl Signed {
                 .windows(text.len())
                 .any(|part| part == text.as_slice())
             {
-                let cause =
-                    format!("{field} holds the text that parts the fields of what is signed");
+                let cause = format!("{field} holds the separator of the signed fields");
                 return Err((OriginFault::ClaimMismatch, cause));
             }
         }
@@ -305,7 +304,7 @@ fn valid_keys(keys: &[PublicKey], now: Timestamp) -> Result<Vec<&PublicKey>, Pro
     }
 }
 
-/// Why nothing matched.
+/// The error where no signature matched.
 pub(crate) fn unmatched(absent: Option<String>, compared: bool) -> ProofError {
     match absent {
         Some(what) if !compared => missing(what),
@@ -317,7 +316,7 @@ pub(crate) fn unmatched(absent: Option<String>, compared: bool) -> ProofError {
     }
 }
 
-/// Whether a digest is among the candidates; all of them are compared.
+/// True if a digest is among the candidates; all of them are compared.
 pub(crate) fn is_one_of(tag: &FinishedDigest, candidates: &[Vec<u8>]) -> bool {
     candidates
         .iter()

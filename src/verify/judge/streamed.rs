@@ -9,7 +9,7 @@ use crate::model::{OriginFault, Proof, ProofMark, Received, Refusal, Timestamp, 
 use crate::verify::judge::mark::{BLANK, MarkBuilder};
 use crate::verify::keys::mac::{Algorithm, Key, RunningDigest};
 use crate::verify::proof_error::{ProofError, missing, no_signature};
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::request::field::Field;
 use crate::verify::scheme::Scheme;
 use crate::verify::scheme::algorithm::AlgorithmChoice;
@@ -42,15 +42,15 @@ struct PendingDigest {
     content: usize,
     key: usize,
     digest: RunningDigest,
-    /// Whether the body is part of the text, and what stands behind it.
+    /// True if the body is part of the text; and the bytes behind the body.
     covers: bool,
     behind: Vec<u8>,
-    /// The mark of what is signed, and whether the body is part of it.
+    /// The mark of the signed text; and true if the body is part of the mark.
     marking: MarkBuilder,
     marked: bool,
 }
 
-/// What a check found, as something that a request can be proved by.
+/// Result of a check, in the form that a request is proved by.
 pub(crate) struct Precomputed(Result<Proof, Refusal>);
 
 impl Verify for Precomputed {
@@ -108,7 +108,7 @@ impl StreamedCheck {
         if fed.pending.is_empty() {
             return Err(nothing(fed.absent, fed.fault));
         }
-        let request = RequestView::new(head, &scheme.document);
+        let request = RequestTexts::new(head, &scheme.document);
         let Ok(Mechanism::Signed(signed)) = scheme.way(&request) else {
             return Err(Refusal::Internal(
                 "a check ended with another scheme than it began with".into(),
@@ -130,7 +130,7 @@ impl Scheme {
         {
             return None;
         }
-        let request = RequestView::new(head, &self.document);
+        let request = RequestTexts::new(head, &self.document);
         let refused = |(fault, cause): ProofError| {
             StreamedCheck::Judged(Err(Refusal::Origin(fault, cause)), None)
         };
@@ -161,7 +161,7 @@ impl Scheme {
 
 impl Signed {
     /// Begins the check by the head. None: the check needs the body whole.
-    fn begin(&self, request: &RequestView<'_>) -> Option<Result<StreamedCheck, ProofError>> {
+    fn begin(&self, request: &RequestTexts<'_>) -> Option<Result<StreamedCheck, ProofError>> {
         let bodies = self.body_positions()?;
         if self.keys.secrets().is_empty() {
             return Some(Err((
@@ -321,7 +321,7 @@ impl Signed {
 
     fn end(
         &self,
-        request: &RequestView<'_>,
+        request: &RequestTexts<'_>,
         pending: Vec<PendingDigest>,
         now: Timestamp,
     ) -> Result<Proof, ProofError> {
@@ -387,7 +387,7 @@ const fn is_in_head_spot(spot: &SignaturePlace) -> bool {
     }
 }
 
-/// Whether a value is made of the body in another way than by being it.
+/// True if a value depends on the body without being the body itself.
 const fn is_of_body(value: &Placeholder) -> bool {
     match value {
         Placeholder::Field(field) | Placeholder::FieldOrEmpty(field) => !is_in_head(field),

@@ -1,11 +1,13 @@
-//! How old a time stamp may be, and how far ahead. Judged after the signature: before it, a time is anybody's word.
+//! Tolerance of a time stamp: its largest age, and its largest lead over our clock.
+//!
+//! It is judged after the signature: before that, anybody may have written the time.
 
 use std::time::Duration;
 
 use crate::config::Section;
 use crate::model::{OriginFault, Timestamp};
 
-/// How a time is written.
+/// Notation of a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Seconds,
@@ -17,7 +19,7 @@ pub(crate) enum Unit {
     HttpDate,
 }
 
-/// What time stamps are let in.
+/// Tolerance of time stamps.
 #[derive(Clone, Debug)]
 pub(crate) struct Tolerance {
     unit: Unit,
@@ -25,7 +27,7 @@ pub(crate) struct Tolerance {
     bounds: Option<(Duration, Duration)>,
 }
 
-/// How far a sender's clock may run ahead of ours unless its file says more.
+/// Largest lead of a sender's clock over ours, unless its file says more.
 const AHEAD: Duration = Duration::from_secs(60);
 
 impl Tolerance {
@@ -64,7 +66,7 @@ impl Tolerance {
         }
     }
 
-    /// Whether times are checked.
+    /// True if times are checked.
     pub(crate) const fn is_checked(&self) -> bool {
         self.bounds.is_some()
     }
@@ -81,7 +83,7 @@ impl Tolerance {
         let Some(at) = self.parse(written) else {
             return Err((
                 OriginFault::BadTimestamp,
-                "the time stamp is no time".into(),
+                "the time stamp is not a time".into(),
             ));
         };
         if now.since(at) > back {

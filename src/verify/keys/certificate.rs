@@ -15,18 +15,18 @@ use crate::model::{OriginFault, Timestamp};
 use crate::verify::proof_error::ProofError;
 use crate::verify::template::render::Context;
 
-/// How many certificates are kept for a source.
+/// Number of certificates that are kept for a source.
 const MOST: usize = 16;
 
-/// How many addresses that turned out to have no certificate a network may name in a minute before the ones it names wait
-/// for each other.
+/// Number of addresses without a certificate that a network may name in a minute. The fetches of a network that named more
+/// wait for each other.
 const MOST_FAILURES: usize = 12;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// How many networks that named such addresses are remembered.
+/// Number of networks that are remembered for naming such addresses.
 const MOST_NETWORKS: usize = 1024;
 
-/// How long before its end a certificate is fetched again, and how often that is tried.
+/// Time before its end at which a certificate is fetched again, and the time between two tries.
 const AHEAD: Duration = Duration::from_secs(24 * 3600);
 const AGAIN: Duration = Duration::from_secs(3600);
 
@@ -44,14 +44,14 @@ pub(crate) struct Certificates {
 struct CachedCertificate {
     key: Arc<PublicKey>,
     fetched: Timestamp,
-    /// When it last proved a request. One that never did goes first when there are too many.
+    /// The time at which it last proved a request. A certificate that never did is the first to be dropped.
     proved: Option<Timestamp>,
 }
 
-/// Why a certificate is fetched.
+/// Reason to fetch a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Without it nothing can be judged.
+    /// No request can be judged without it.
     Missing,
     /// The one at hand ends soon.
     Ending,
@@ -89,7 +89,7 @@ impl Certificates {
             .map(|kept| kept.key.clone())
     }
 
-    /// Whether the certificate at an address has to be fetched.
+    /// The reason to fetch the certificate at an address; none where the one at hand is good.
     pub(crate) fn need(&self, address: &str, now: Timestamp) -> Option<Need> {
         let cache = self.cache();
         let Some(kept) = cache.get(address).filter(|kept| kept.key.holds_at(now)) else {
@@ -163,7 +163,7 @@ impl Certificates {
         );
     }
 
-    /// How many addresses without a certificate the network of a peer has named in the last minute.
+    /// Number of addresses without a certificate that the network of a peer has named in the last minute.
     fn failed(&self, peer: IpAddr, now: Timestamp) -> usize {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.get(&network(peer)).map_or(0, |times| {
@@ -177,7 +177,7 @@ impl Certificates {
         if failures.len() >= MOST_NETWORKS && !failures.contains_key(&network) {
             failures.retain(|_, times| times.back().is_some_and(|at| is_recent(*at, now)));
             if failures.len() >= MOST_NETWORKS {
-                // Whoever failed longest ago is forgiven.
+                // The network that failed longest ago is forgotten.
                 let oldest = failures
                     .iter()
                     .min_by_key(|(_, times)| times.back().copied());
@@ -229,7 +229,7 @@ fn network(peer: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
     use crate::config::{Problems, Table};
-    use crate::verify::request::RequestView;
+    use crate::verify::request::RequestTexts;
     use crate::verify::request::field::{DocumentPlace, Field};
     use crate::verify::tests::support::{post, shipped};
 
@@ -244,7 +244,7 @@ mod tests {
         section.has("when");
         pinned.from = Field::Json(vec!["at".into()]);
         let received = post(&[], &serde_json::json!({ "at": address }).to_string());
-        let request = RequestView::new(&received, &DocumentPlace::Body);
+        let request = RequestTexts::new(&received, &DocumentPlace::Body);
         let context = Context {
             request: &request,
             item: None,

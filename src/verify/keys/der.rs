@@ -1,7 +1,7 @@
 //! DER, as far as public keys and certificates need it (X.690, RFC 5280): reading strictly, and writing the few forms
 //! of a key.
 //!
-//! Lengths are definite and as short as they can be; whatever is not, or goes past its end, is nothing.
+//! Lengths are definite and as short as they can be. Any other length, or one past the end, is refused.
 
 use crate::model::Timestamp;
 
@@ -87,7 +87,7 @@ impl<'d> DerReader<'d> {
     }
 }
 
-/// The one value that the bytes are.
+/// Reads bytes that are exactly one value.
 pub(crate) fn only(bytes: &[u8], tag: u8) -> Option<DerReader<'_>> {
     let mut reader = DerReader::new(bytes);
     let content = reader.value(tag)?;
@@ -120,15 +120,15 @@ pub(crate) fn spki(bytes: &[u8]) -> Option<Spki<'_>> {
     })
 }
 
-/// What is read of a certificate: from when to when it holds, and its key.
+/// Parts of a certificate: the times between which it is valid, and its key.
 pub(crate) struct Certificate<'d> {
     pub(crate) from: Timestamp,
     pub(crate) to: Timestamp,
     pub(crate) spki: &'d [u8],
 }
 
-/// Reads a certificate (RFC 5280, 4.1). Who signed it is not asked: it is given by the operator, or fetched from the
-/// host that its provider's file names, by its TLS certificate.
+/// Reads a certificate (RFC 5280, 4.1). Its issuer is not checked: the operator gave it, or it was fetched over TLS from the
+/// host that the provider's file names.
 pub(crate) fn certificate(bytes: &[u8]) -> Option<Certificate<'_>> {
     let mut outer = only(bytes, SEQUENCE)?;
     let mut body = DerReader::new(outer.value(SEQUENCE)?);

@@ -31,7 +31,7 @@ impl Algorithm {
         ("md5", Self::Md5),
     ];
 
-    /// Its word.
+    /// Its word in provider files.
     pub(crate) fn word(self) -> &'static str {
         Self::WORDS
             .iter()
@@ -102,7 +102,7 @@ impl RunningDigest {
         }
     }
 
-    /// Ends it.
+    /// Ends the digest.
     pub(crate) fn finish(self) -> FinishedDigest {
         match self {
             Self::Md5(d) => FinishedDigest::new(&d.finalize()),
@@ -141,18 +141,18 @@ impl FinishedDigest {
         &self.bytes[..self.length]
     }
 
-    /// Whether a received signature is this digest, whole.
+    /// True if a received signature is this digest, whole.
     pub(crate) fn is(&self, received: &[u8]) -> bool {
         same(self.as_bytes(), received)
     }
 }
 
-/// Whether two values are the same and not empty, in a time that tells no more than their lengths.
+/// True if two values are the same and not empty. The time of the comparison depends on their lengths only.
 pub(crate) fn same(expected: &[u8], received: &[u8]) -> bool {
     !expected.is_empty() && expected.len() == received.len() && bool::from(expected.ct_eq(received))
 }
 
-/// The checksum of ISO 3309 (CRC-32), which some senders sign in place of the body. No digest: it binds nothing.
+/// The checksum of ISO 3309 (CRC-32), which some senders sign in place of the body. It is not a digest and binds nothing.
 pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |mut crc, byte| {
         crc ^= u32::from(*byte);
@@ -171,7 +171,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Prepares a key. It must not be empty; the scheme sees to that.
+    /// Prepares a key. The scheme makes sure that it is not empty.
     pub(crate) fn new(name: &str, bytes: Vec<u8>, algorithms: &[Algorithm]) -> Self {
         let prepared = algorithms
             .iter()
@@ -184,7 +184,7 @@ impl Key {
         }
     }
 
-    /// What its secret goes by.
+    /// The name of its secret.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

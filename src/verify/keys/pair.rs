@@ -266,7 +266,7 @@ impl KeyPair {
             }
             (Private::Rsa(rsa), PublicKeyAlgorithm::RsaPkcs1) => rsa.sign_pkcs1(algorithm, message),
             (Private::Rsa(rsa), PublicKeyAlgorithm::RsaPss) => rsa.sign_pss(algorithm, message),
-            _ => Err(format!("this is not a {} key", kind.what())),
+            _ => Err(format!("the key pair is not of the kind {}", kind.what())),
         }
     }
 }

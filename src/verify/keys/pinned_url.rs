@@ -49,21 +49,21 @@ impl PinnedUrl {
         })
     }
 
-    /// The address that a request names, if it is one that may be asked: https, at the pinned host, at the usual port.
+    /// The address that a request names, if it may be asked: https, at the pinned host, at the usual port.
     pub(crate) fn address(&self, context: &Context<'_, '_>) -> Result<String, ProofError> {
         let wrong = |what: &str| (OriginFault::UnknownKey, format!("{} {what}", self.from));
         let text = context.text(&self.from).map_err(missing)?;
         let text = text.ok_or_else(|| missing(format!("{} is missing", self.from)))?;
-        let text = std::str::from_utf8(&text).map_err(|_| wrong("is no address"))?;
+        let text = std::str::from_utf8(&text).map_err(|_| wrong("is not an address"))?;
         if text.len() > LONGEST
             || text.contains(['#', '\\', '@', '%'])
             || text.bytes().any(|b| b <= b' ')
         {
-            return Err(wrong("is no plain address"));
+            return Err(wrong("is not a plain address"));
         }
-        let uri: Uri = text.parse().map_err(|_| wrong("is no address"))?;
+        let uri: Uri = text.parse().map_err(|_| wrong("is not an address"))?;
         let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(wrong("is no https address"));
+            return Err(wrong("is not an https address"));
         };
         let host = authority.host().to_ascii_lowercase();
         if !matches!(authority.port_u16(), None | Some(443)) || !self.host.is_match(&host) {
@@ -79,12 +79,12 @@ impl PinnedUrl {
     }
 }
 
-/// The expression, for the whole of a text.
+/// Compiles an expression that must match the whole of a text.
 fn whole(key: &str, text: &Located<String>, section: &Section<'_>) -> Option<Regex> {
     match Regex::new(&format!("^(?:{})$", text.value)) {
         Ok(regex) => Some(regex),
         Err(_) => {
-            let what = format!("{} is no regular expression", section.path(key));
+            let what = format!("{} is not a regular expression", section.path(key));
             section.problems().error_hint(
                 &text.place,
                 what,

@@ -1,7 +1,7 @@
 //! Public keys: the notations they come in, and the signatures they prove.
 //!
-//! A key is read once, when the configuration is; what is no key of its scheme, or one too weak, is a problem then and
-//! not a refusal later. The scheme and the digest come from the provider's file, never from the request.
+//! A key is read once, with the configuration. A key that does not fit its scheme, or is too weak, is a problem then and not
+//! a refusal later. The scheme and the digest come from the provider's file, never from the request.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use crate::config::Section;
 use crate::model::Timestamp;
 use crate::verify::keys::secret_encoding::PASTED;
 
-/// A way to sign with a key pair.
+/// Algorithm to sign with a key pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PublicKeyAlgorithm {
     /// Ed25519 (RFC 8032), which has a digest of its own.
@@ -40,7 +40,7 @@ impl PublicKeyAlgorithm {
         }
     }
 
-    /// Whether a digest can be used with it.
+    /// True if a digest can be used with it.
     pub(crate) const fn takes(self, algorithm: Algorithm) -> bool {
         match self {
             Self::Ed25519 => true,
@@ -49,7 +49,7 @@ impl PublicKeyAlgorithm {
         }
     }
 
-    /// What its keys are called.
+    /// The name of its keys in messages.
     pub(crate) const fn what(self) -> &'static str {
         match self {
             Self::Ed25519 => "Ed25519",
@@ -59,7 +59,7 @@ impl PublicKeyAlgorithm {
     }
 }
 
-/// How a public key is written.
+/// Encoding of a public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PublicKeyEncoding {
     Pem,
@@ -85,14 +85,14 @@ impl PublicKeyEncoding {
         ("x509", Self::X509),
     ];
 
-    /// Reads `key_encoding`.
+    /// Reads the key `key_encoding`.
     pub(crate) fn read(section: &Section<'_>) -> Self {
         section
             .one_of("key_encoding", &Self::WORDS)
             .map_or(Self::Pem, |word| word.value)
     }
 
-    /// What is expected, for a sentence.
+    /// The expected text, for a message.
     pub(crate) const fn what(self) -> &'static str {
         match self {
             Self::Pem => "PEM (-----BEGIN PUBLIC KEY-----)",
@@ -110,11 +110,11 @@ impl PublicKeyEncoding {
 /// A public key of some kind.
 #[derive(Clone)]
 pub(crate) struct PublicKey {
-    /// What it goes by.
+    /// Its name.
     pub(crate) name: String,
     /// The id that tokens name it by, where it has one.
     pub(crate) kid: Option<String>,
-    /// When its certificate holds, where it came in one.
+    /// The times between which its certificate is valid, where it came in one.
     pub(crate) holds: Option<(Timestamp, Timestamp)>,
     material: Material,
 }
@@ -145,7 +145,7 @@ impl PublicKey {
             }])
         };
         let text = text.trim_ascii();
-        // Whoever pastes more than was asked for, and plainly marked, is understood.
+        // A pasted PEM block is read whatever the encoding says.
         if text.starts_with(b"-----BEGIN ") {
             let (label, bytes) = pem(text)?;
             return match label {
@@ -225,7 +225,7 @@ impl PublicKey {
         })
     }
 
-    /// Whether it is a key of this kind.
+    /// True if it is a key for this algorithm.
     pub(crate) const fn is(&self, kind: PublicKeyAlgorithm) -> bool {
         matches!(
             (&self.material, kind),
@@ -238,12 +238,12 @@ impl PublicKey {
         )
     }
 
-    /// Whether its certificate holds at a time; a bare key always does.
+    /// True if its certificate is valid at a time; a bare key always is.
     pub(crate) fn holds_at(&self, now: Timestamp) -> bool {
         self.holds.is_none_or(|(from, to)| from <= now && now <= to)
     }
 
-    /// Whether this key's owner made the signature.
+    /// True if the owner of this key made the signature.
     pub(crate) fn proves(
         &self,
         kind: PublicKeyAlgorithm,

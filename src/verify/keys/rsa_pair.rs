@@ -137,7 +137,7 @@ pub(super) fn digest(algorithm: Algorithm, pieces: &[&[u8]]) -> Vec<u8> {
     digest.finish().as_bytes().to_vec()
 }
 
-/// What stands before a digest in an RSA signature (RFC 8017, 9.2).
+/// Prefix of a digest in an RSA signature (RFC 8017, 9.2).
 fn digest_info(algorithm: Algorithm) -> Option<&'static [u8]> {
     Some(match algorithm {
         Algorithm::Sha1 => &[

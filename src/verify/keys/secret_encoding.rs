@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// How the operator's text becomes a key.
+/// Encoding of a shared secret in the operator's text.
 #[derive(Clone, Copy)]
 pub(crate) enum SecretEncoding {
     Utf8,
@@ -56,7 +56,7 @@ pub(crate) const PASTED: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Base64 of a shared secret, which may be any text of its letters that somebody made up: bits that fill no byte do not
+/// Base64 of a shared secret, which may be a made-up text of its letters: bits that fill no byte do not
 /// count.
 const MADE_UP: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,

@@ -1,7 +1,7 @@
-//! What a proof covers: which parts of a request nobody could have changed on the way.
+//! Coverage of a proof: the parts of a request that nobody could have changed on the way.
 //!
-//! Said of a source as it is configured, so that it can be told before an event comes. Where there are several ways of
-//! proof, only what all of them cover counts.
+//! It is a property of the configured source, so that an operator can read it before an event comes. Of several
+//! mechanisms only the coverage that all of them share counts.
 
 use http::HeaderName;
 
@@ -13,7 +13,7 @@ use crate::verify::scheme::signed::Signed;
 use crate::verify::template::{ContentTemplate, Placeholder};
 
 impl Scheme {
-    /// Whether the proof covers a place, as `event_id` and `event_type` name it.
+    /// True if the proof covers a place, as `event_id` and `event_type` name it.
     pub fn covers(&self, place: &str) -> bool {
         let (kind, name) = place.split_once(':').unwrap_or((place, ""));
         self.ways().all(|way| match way {
@@ -65,7 +65,7 @@ impl Signed {
     }
 }
 
-/// Whether the whole query is part of it.
+/// True if the whole query is part of it.
 fn is_target(value: &Placeholder) -> bool {
     matches!(
         value,

@@ -1,7 +1,7 @@
-//! What a provider's file leaves open although its signature could close it, and the reasons that the file gives.
+//! Lint of a provider's file: gaps that its signature could close, and the reasons that the file gives for them.
 //!
-//! Each is a warning for whoever uses the file, unless `weak` says why it is so: an id or a type that the signature does
-//! not cover, a time that is signed and not checked, ways to sign whose texts may be the same.
+//! Each gap is a warning unless `weak` gives a reason: an id or a type that the signature does not cover, a time that is
+//! signed and not checked, mechanisms whose signed texts may be the same.
 
 mod coverage;
 mod text_overlap;
@@ -31,7 +31,7 @@ pub(crate) struct WeakReasons {
 }
 
 impl WeakReasons {
-    /// Reads `weak`.
+    /// Reads the table `weak`.
     pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
         let reasons = section.text_table("weak").unwrap_or_default();
         let mut sound = true;
@@ -67,7 +67,7 @@ impl WeakReasons {
     }
 }
 
-/// Looks a compiled scheme over. False: it is one that must not be used.
+/// Lints a compiled scheme. False: it must not be used.
 pub(crate) fn look(
     scheme: &Scheme,
     weak: &WeakReasons,
@@ -122,7 +122,7 @@ pub(crate) fn look(
     true
 }
 
-/// Says of a source what its provider's signature does not prove, where that is the body.
+/// Warns of a source whose provider does not sign the body.
 pub(crate) fn say_open(
     scheme: &Scheme,
     verify: &Table,
@@ -148,7 +148,7 @@ pub(crate) fn say_open(
     }
 }
 
-/// What a `[verify]` table leaves open, and why.
+/// The gaps of a `[verify]` table, each with its reason.
 pub fn reasons(verify: &Table) -> Vec<(String, String)> {
     let Some(Toml::Table(weak)) = verify.get("weak").map(|node| &node.value) else {
         return Vec::new();
@@ -164,8 +164,8 @@ pub fn reasons(verify: &Table) -> Vec<(String, String)> {
 }
 
 impl Scheme {
-    /// Whether every way to sign covers the text at a place, as `event_id` writes it. Where nothing is signed, nothing
-    /// could.
+    /// True if every mechanism covers the text at a place, as `event_id` writes it. A mechanism without a signature could
+    /// cover nothing, so it counts as covering.
     fn signs_over(&self, written: &str) -> bool {
         let (kind, name) = written.split_once(':').unwrap_or((written, ""));
         let field = match kind {
@@ -196,7 +196,7 @@ impl Scheme {
         })
     }
 
-    /// Two ways to sign whose texts may be the same.
+    /// Two mechanisms whose signed texts may be the same.
     fn same_texts(&self) -> Option<String> {
         let open = BodyKinds::default();
         let bodies = if self.compressed == Some(Compressed::AsReceived) {
@@ -255,7 +255,7 @@ impl Mechanism {
 }
 
 impl Signed {
-    /// What is known of its texts, chosen by `when`.
+    /// The known parts of its texts, where `when` chose it.
     fn known<'k>(&self, when: &[(Field, FieldCondition)], bodies: &'k BodyKinds) -> Known<'k> {
         let mut fixed = Vec::new();
         for (field, want) in when {
@@ -325,7 +325,7 @@ impl Signed {
             || in_item.is_some_and(|rest| held_field(&Field::Json(rest.to_vec())))
     }
 
-    /// Whether the document that a field stands in is signed as the text of a form's field.
+    /// True if the document of a field is signed as the text of a form's field.
     fn holds_document(&self, field: &Field, document: &DocumentPlace) -> bool {
         let payload = |part: &Placeholder| matches!(part, Placeholder::Field(Field::Form(name)) if name == "payload");
         matches!((field, document), (Field::Json(_), DocumentPlace::Body))

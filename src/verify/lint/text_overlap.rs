@@ -1,18 +1,18 @@
-//! Whether a text of one way to sign may be a text of another.
+//! Overlap of signed texts: a text of one mechanism that may also be a text of another.
 //!
-//! Where the request chooses between ways, a signature over a text of the first is one over the same text of the second,
-//! which may read other things out of it: a time that was in front of the body is then part of the body, and bounds
-//! nothing any more. So two ways must differ in what they begin or end with, and that is judged when they are compiled:
-//! what is not plainly apart counts as the same.
+//! Where the request chooses the mechanism, a signature over a text of the first is also one over the same text of the
+//! second, which may read it differently: a time in front of the body is then part of the body and bounds nothing. So the
+//! texts of two mechanisms must begin or end differently. This is judged when they are compiled; texts that do not plainly
+//! differ count as the same.
 
 use crate::verify::request::body_kinds::BodyKinds;
 use crate::verify::request::field::Field;
 use crate::verify::template::{ContentTemplate, Filter, Placeholder, TemplatePart};
 
-/// What is known of a way's texts.
+/// Known parts of the texts of a mechanism.
 pub(crate) struct Known<'k> {
     pub(crate) bodies: &'k BodyKinds,
-    /// Whether the time is checked, and so is a time.
+    /// True if the time is checked, so that it surely is a time.
     pub(crate) timed: bool,
     /// Fields that always have this text.
     pub(crate) fixed: Vec<(Field, Vec<u8>)>,
@@ -70,7 +70,7 @@ enum KnownPiece {
     },
 }
 
-/// Whether some text is of both.
+/// True if some text may belong to both.
 pub(crate) fn may_be_same(
     a: (&ContentTemplate, &Known<'_>),
     b: (&ContentTemplate, &Known<'_>),
@@ -102,7 +102,7 @@ fn cells(pieces: &[KnownPiece], backwards: bool) -> Vec<Symbol<'_>> {
     all
 }
 
-/// Whether two texts differ where both are known, or in the first byte where one is not.
+/// True if two texts differ in their known bytes, or in the first byte after them.
 fn differ(a: &[Symbol<'_>], b: &[Symbol<'_>]) -> bool {
     let mut at = 0;
     while let (Some(Symbol::Byte(x)), Some(Symbol::Byte(y))) = (a.get(at), b.get(at)) {
@@ -118,7 +118,7 @@ fn differ(a: &[Symbol<'_>], b: &[Symbol<'_>]) -> bool {
     !a.meets(&b)
 }
 
-/// What a text may begin with.
+/// The bytes that a text may begin with.
 fn begins(cells: &[Symbol<'_>]) -> Edge {
     let mut all = Edge::default();
     for cell in cells {

@@ -1,8 +1,8 @@
-//! The kinds of body that a provider sends, judged together with the proof.
+//! Kinds of body that a provider sends, judged together with the proof.
 //!
-//! A signature is over bytes, and a key may sign other bytes than events: a provider's sign-in, a handshake, a token of
-//! an app. A body of another kind than the provider's events are is therefore no event, however well it is signed.
-//! Judged is what the bytes are; the content type is not signed, and can only take a kind away.
+//! A signature is over bytes, and a key may sign other bytes than events: a provider's sign-in, a handshake, a token of an
+//! app. So a body of another kind than the provider's events is refused, however well it is signed. The bytes are judged;
+//! the content type is not signed, and can only rule a kind out.
 
 use http::header::CONTENT_TYPE;
 
@@ -72,12 +72,12 @@ impl BodyKinds {
         })
     }
 
-    /// Whether bodies of any kind are taken.
+    /// True if bodies of any kind are taken.
     pub(crate) const fn any(&self) -> bool {
         self.kinds.is_none()
     }
 
-    /// Whether every body begins with a brace or a bracket, and ends with one.
+    /// True if every body begins with a brace or a bracket, and ends with one.
     pub(crate) fn only_json(&self) -> bool {
         let json = |kind: &BodyKind| matches!(kind, BodyKind::Json | BodyKind::JsonObject);
         self.kinds
@@ -175,7 +175,7 @@ mod tests {
     use crate::model::Verify as _;
     use crate::verify::tests::support::{fault, post, scheme};
 
-    /// Whether a signed body of a content type is taken where `kinds` are.
+    /// True if a signed body of a content type is taken where `kinds` are.
     fn takes(kinds: &str, content_type: &str, body: &str) -> bool {
         let scheme = scheme(&format!("signature = 'header:s'\nbody_kind = {kinds}"));
         let mut request = post(&[("content-type", content_type)], body);

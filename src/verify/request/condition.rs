@@ -1,10 +1,10 @@
 //! Condition on one text of a request, as `when` tables write it.
 
-use super::RequestView;
+use super::RequestTexts;
 use super::field::Field;
 use crate::config::Section;
 
-/// What has to stand at a place.
+/// Condition on the text at a place.
 #[derive(Debug)]
 pub(crate) enum FieldCondition {
     Present,
@@ -12,7 +12,7 @@ pub(crate) enum FieldCondition {
     Is(String),
 }
 
-/// Reads `when`.
+/// Reads the table `when`.
 pub(crate) fn conditions(section: &Section<'_>) -> Option<Vec<(Field, FieldCondition)>> {
     let mut all = Some(Vec::new());
     for (field, text) in section.text_table("when").unwrap_or_default() {
@@ -33,7 +33,7 @@ pub(crate) fn conditions(section: &Section<'_>) -> Option<Vec<(Field, FieldCondi
 
 impl FieldCondition {
     /// True if the request meets the condition; an unreadable document meets none but absence.
-    pub(crate) fn met(&self, field: &Field, request: &RequestView<'_>) -> bool {
+    pub(crate) fn met(&self, field: &Field, request: &RequestTexts<'_>) -> bool {
         if let (Self::Is(text), Field::Json(_)) = (self, field)
             && text
                 .bytes()
@@ -44,13 +44,13 @@ impl FieldCondition {
             // not be read as JSON before their signature is checked.
             return false;
         }
-        // A document that cannot be read is no challenge; what it is will be said when it is verified.
+        // A document that cannot be read meets no condition here; the judgement reports it.
         self.holds(field, request)
             .unwrap_or(matches!(self, Self::Absent))
     }
 
-    /// The same, where a document that cannot be read is an error.
-    pub(crate) fn holds(&self, field: &Field, request: &RequestView<'_>) -> Result<bool, String> {
+    /// True if the request meets the condition; an unreadable document is an error.
+    pub(crate) fn holds(&self, field: &Field, request: &RequestTexts<'_>) -> Result<bool, String> {
         let found = request.text(field, None)?;
         Ok(match self {
             Self::Present => found.is_some(),

@@ -11,7 +11,7 @@ use crate::text::{fields, multipart};
 /// The fields of a form: names and values, as bytes.
 pub(crate) type FormBytes = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Whether a content type says that a body is JSON, and so no form.
+/// True if a content type says that a body is JSON and not a form.
 pub(crate) fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
@@ -34,7 +34,7 @@ pub(crate) fn form(content_type: &str, body: &[u8]) -> Result<FormBytes, String>
         .collect())
 }
 
-/// One part of a multipart body, by its field name; none when it is missing or there twice.
+/// One part of a multipart body, by its field name; none where it is missing or there twice.
 pub(crate) fn part(content_type: &str, body: &[u8], field: &str) -> Option<Vec<u8>> {
     let mut found = parts(content_type, body)
         .ok()?

@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use crate::config::{Located, Problems};
 
-/// Where a text stands.
+/// Place of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     Header(HeaderName),
@@ -27,7 +27,7 @@ pub(crate) enum DocumentPlace {
 }
 
 impl Field {
-    /// Reads the notation; what is none is a problem.
+    /// Reads the notation; any other text is a problem.
     pub(crate) fn parse(written: &Located<String>, problems: &Problems) -> Option<Self> {
         let field = Self::read(&written.value);
         if field.is_none() {

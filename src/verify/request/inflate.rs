@@ -11,14 +11,14 @@ use http::header::CONTENT_ENCODING;
 
 use crate::model::Refusal;
 
-/// The largest body.
+/// Largest inflated body.
 const MOST: usize = 10 * 1024 * 1024;
 
-/// How many times larger than what came in it may be; small ones are let off.
+/// Largest ratio of the inflated body to the received one; small bodies are exempt.
 const RATIO: usize = 100;
 const SMALL: usize = 64 * 1024;
 
-/// When a scheme's `{body}` is which bytes of a compressed request.
+/// Bytes of a compressed request that a scheme's `{body}` stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compressed {
     /// The signature is over the bytes as they came.
@@ -27,7 +27,7 @@ pub(crate) enum Compressed {
     Inflated,
 }
 
-/// How large a body of this many bytes may become.
+/// The largest size that a compressed body of this many bytes may inflate to.
 pub(crate) fn most(length: usize) -> usize {
     MOST.min(length.saturating_mul(RATIO).max(SMALL))
 }
@@ -37,7 +37,7 @@ pub fn most_inflated(length: u64) -> u64 {
     most(usize::try_from(length).unwrap_or(usize::MAX)) as u64
 }
 
-/// The body before it was compressed; none where it is not.
+/// The body before it was compressed; none where it is not compressed.
 pub(crate) fn inflated(headers: &HeaderMap, body: &Bytes) -> Result<Option<Bytes>, Refusal> {
     let mut lines = headers.get_all(CONTENT_ENCODING).iter();
     let coding = match (lines.next(), lines.next()) {

@@ -23,14 +23,14 @@ fn parsed(document: &[u8]) -> Result<Json, String> {
 }
 
 /// A request being looked at; documents in it are read when first asked for, and once.
-pub(crate) struct RequestView<'r> {
+pub(crate) struct RequestTexts<'r> {
     pub(crate) received: &'r Received,
     document: &'r DocumentPlace,
     json: OnceCell<Result<Json, String>>,
     form: OnceCell<Result<FormBytes, String>>,
 }
 
-impl<'r> RequestView<'r> {
+impl<'r> RequestTexts<'r> {
     pub(crate) fn new(received: &'r Received, document: &'r DocumentPlace) -> Self {
         Self {
             received,

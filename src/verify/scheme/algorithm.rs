@@ -6,7 +6,7 @@ use crate::verify::proof_error::{ProofError, malformed, missing};
 use crate::verify::request::field::Field;
 use crate::verify::template::render::Context;
 
-/// Which digest.
+/// Choice of the digest algorithm.
 #[derive(Debug)]
 pub(crate) enum AlgorithmChoice {
     One(Algorithm),
@@ -15,7 +15,7 @@ pub(crate) enum AlgorithmChoice {
 }
 
 impl AlgorithmChoice {
-    /// Reads `algorithm`.
+    /// Reads the key `algorithm`.
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         match section.node("algorithm").map(|node| &node.value) {
             None => Some(Self::One(Algorithm::Sha256)),

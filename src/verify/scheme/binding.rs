@@ -5,8 +5,8 @@ use crate::verify::request::field::Field;
 use crate::verify::template::parse::TemplateSetup;
 use crate::verify::template::{ContentTemplate, Placeholder};
 
-/// Whether every byte of the body is proved: each signed text holds it, or an equality holds a digest of it against
-/// something that each signed text holds.
+/// True if every byte of the body is proved: each signed text holds it, or an equality compares a digest of it with a value
+/// that each signed text holds.
 pub(super) fn binds_body(
     contents: &[ContentTemplate],
     equal: &[(ContentTemplate, ContentTemplate)],

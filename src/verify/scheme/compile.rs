@@ -7,7 +7,7 @@ use crate::verify::challenge::Challenge;
 use crate::verify::inputs::SchemeInputs;
 use crate::verify::lint;
 
-/// Compiles what proves a source's callers, and its challenges.
+/// Compiles the scheme of a source, and its challenges.
 pub(crate) fn compile_source(
     source: &SourceConfig,
     provider: Option<&Provider>,
@@ -24,7 +24,7 @@ pub(crate) fn compile_source(
     let shipped = provider
         .and_then(|provider| provider.verify.as_ref())
         .map(|table| (table, "verify".to_owned()));
-    // What is missing here is reported already.
+    // A missing table is reported already.
     let Some((table, name)) = inline.or(shipped) else {
         return (None, None);
     };
@@ -32,7 +32,7 @@ pub(crate) fn compile_source(
         secrets: &source.secrets,
         values: &source.values,
         has_public_url,
-        // One that is misspelt is told of already.
+        // A misspelt key is reported already.
         enrols: source.enrol_file.is_some() || source.misspelt_secrets,
         source: (&source.name, &source.place),
         problems,

@@ -3,7 +3,7 @@
 use crate::config::Section;
 use crate::model::{Received, Refusal};
 use crate::verify::keys::pinned_url::PinnedUrl;
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::request::condition::{FieldCondition, conditions};
 use crate::verify::request::field::{DocumentPlace, Field};
 use crate::verify::template::render::Context;
@@ -31,7 +31,7 @@ impl Confirmation {
         received: &Received,
         document: &DocumentPlace,
     ) -> Result<Option<String>, Refusal> {
-        let request = RequestView::new(received, document);
+        let request = RequestTexts::new(received, document);
         if !self
             .when
             .iter()

@@ -3,7 +3,7 @@
 use crate::config::Section;
 use crate::model::OriginFault;
 use crate::verify::proof_error::{ProofError, malformed, missing};
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::request::document::Json;
 use crate::verify::request::field::steps;
 
@@ -14,7 +14,7 @@ pub(crate) struct SignedItems {
     pub(crate) rest: Vec<String>,
 }
 
-/// How many items of a list are proved one by one.
+/// Number of items of a list that are proved one by one.
 const MOST_ITEMS: usize = 1000;
 
 impl SignedItems {
@@ -51,11 +51,11 @@ impl SignedItems {
     }
 }
 
-/// Proves every item of a list, or the request itself where there is none, and says what the first one's key goes by.
-/// A list without items proves nothing.
+/// Proves every item of a list, or the whole request where no list is configured. Gives the name of the first item's key.
+/// An empty list proves nothing.
 pub(crate) fn each_item<'q>(
     each: Option<&SignedItems>,
-    request: &'q RequestView<'_>,
+    request: &'q RequestTexts<'_>,
     mut judge: impl FnMut(Option<&'q Json>) -> Result<String, ProofError>,
 ) -> Result<String, ProofError> {
     let Some(each) = each else { return judge(None) };

@@ -13,12 +13,12 @@ use crate::verify::shared_secret::{Basic, SharedToken};
 use crate::verify::signature::places::{SignaturePlace, SignaturePlaces};
 use crate::verify::template::parse::TemplateSetup;
 
-/// A code path, and what it needs.
+/// Mechanism that proves a request, with its keys.
 #[derive(Debug)]
 pub(crate) enum Mechanism {
     /// A digest or a signature over a text of the request.
     Signed(Box<Signed>),
-    /// A signed token, whose claims say what is proved.
+    /// A signed token with claims.
     Jwt(Box<Jwt>),
     /// A shared token; once per item where there is a list.
     Token(SharedToken, Option<SignedItems>),
@@ -26,7 +26,7 @@ pub(crate) enum Mechanism {
     Basic(Basic),
     /// Another service judges.
     Ask(Box<ForwardAuth>),
-    /// Nothing is checked.
+    /// No check at all.
     Open,
 }
 
@@ -102,7 +102,7 @@ impl Mechanism {
         whole.then_some(Self::Basic(Basic { keys }))
     }
 
-    /// Where its proof stands when it is the secret itself.
+    /// The places where callers show the secret itself.
     pub(crate) fn shown(&self) -> &[SignaturePlace] {
         match self {
             Self::Token(token, _) => token.places.list.as_slice(),

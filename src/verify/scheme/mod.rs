@@ -27,30 +27,30 @@ use super::signature::places::SignaturePlace;
 use super::template::parse::TemplateSetup;
 use crate::config::{Located, Problems, Section, Table, Value as Toml};
 
-/// One way to prove origin, with the secrets of one source.
+/// A compiled scheme, with the secrets of one source.
 #[derive(Debug)]
 pub struct Scheme {
-    /// Where the provider's own name for an event stands, as written.
+    /// The places of the provider's own id of an event, as written.
     pub event_id: Vec<Located<String>>,
-    /// Where its word for what happened stands, as written.
+    /// The places of its event type, as written.
     pub event_type: Vec<Located<String>>,
     pub(crate) document: DocumentPlace,
     /// The kinds of body that events have.
     pub(crate) bodies: BodyKinds,
-    /// Whether compressed bodies are taken, and over which bytes of them the signature is.
+    /// The signed bytes of a compressed body; none where compressed bodies are not taken.
     pub(crate) compressed: Option<Compressed>,
     /// The status for a request that is not proved, where the provider wants another than ours.
     pub(crate) reject_status: Option<u16>,
     pub(crate) confirm: Option<Confirmation>,
     pub(crate) base: Mechanism,
-    /// The first that a request fits takes the place of the base.
+    /// The first variant whose conditions a request meets takes the place of the base.
     pub(crate) variants: Vec<(Vec<(Field, FieldCondition)>, Mechanism)>,
 }
 
 /// The mechanism of a variant, and the conditions that choose it.
 type Variant = (Vec<(Field, FieldCondition)>, Mechanism);
 
-/// Keys that belong to the whole file, not to a way.
+/// Keys that belong to the whole table, not to a variant.
 const WHOLE: [&str; 10] = [
     "variant",
     "config",
@@ -111,8 +111,8 @@ impl Scheme {
         lint::look(&scheme, &weak?, section.place(), given.problems).then_some(scheme)
     }
 
-    /// Tells it what handshakes have signed with its secrets for whoever asks. Where bodies may be of any kind, that is a
-    /// problem: the next one who asks could have an event signed.
+    /// Adds the texts that handshakes have signed with its secrets for any caller. Where bodies may be of any kind, that is a
+    /// problem: a caller could have an event signed.
     pub(crate) fn beside(
         mut self,
         asked: Vec<SigningOracle>,
@@ -125,7 +125,7 @@ impl Scheme {
         if self.bodies.any() {
             problems.error_hint(
                 &verify.place,
-                "its handshake signs for whoever asks, and bodies of events may be of any kind",
+                "its handshake signs for any caller, and bodies of events may be of any kind",
                 "say what the provider's events are: body_kind = \"json-object\", \"json\", \"form\" or \"xml\"",
             );
             return None;
@@ -149,12 +149,12 @@ impl Scheme {
         self.base.keys()
     }
 
-    /// Where its proof stands when it is the secret itself.
+    /// The places where callers show the secret itself.
     pub(crate) fn shown(&self) -> impl Iterator<Item = &SignaturePlace> {
         self.ways().flat_map(Mechanism::shown)
     }
 
-    /// Where signatures stand.
+    /// The places of signatures.
     pub(crate) fn spelled(&self) -> impl Iterator<Item = &SignaturePlace> {
         self.ways().flat_map(|way| match way {
             Mechanism::Signed(signed) => signed.grammar.places.list.as_slice(),
@@ -162,13 +162,13 @@ impl Scheme {
         })
     }
 
-    /// Whether requests are signed, in every way.
+    /// True if every mechanism is a signature.
     pub fn is_signed(&self) -> bool {
         self.ways()
             .all(|way| matches!(way, Mechanism::Signed(_) | Mechanism::Jwt(_)))
     }
 
-    /// Whether its file names an id of events, or every way has a time.
+    /// True if its file names an id of events, or every mechanism has a time.
     pub(crate) fn names_or_times(&self) -> bool {
         let timed = |way: &Mechanism| match way {
             Mechanism::Signed(signed) => signed.stamp.is_some(),
@@ -178,7 +178,7 @@ impl Scheme {
         !self.event_id.is_empty() || self.ways().all(timed)
     }
 
-    /// Every way, the base first.
+    /// Every mechanism, the base first.
     pub(crate) fn ways(&self) -> impl Iterator<Item = &Mechanism> {
         std::iter::once(&self.base).chain(self.variants.iter().map(|(_, way)| way))
     }

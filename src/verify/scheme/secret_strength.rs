@@ -2,7 +2,7 @@
 
 use crate::config::{Located, Problems, Secret};
 
-/// Secrets that stand in documentation, and so in everybody's hands.
+/// Secrets that documentation uses as examples.
 const WELL_KNOWN: [&str; 14] = [
     "secret",
     "changeme",
@@ -20,11 +20,11 @@ const WELL_KNOWN: [&str; 14] = [
     "test-secret",
 ];
 
-/// A secret that can be guessed is a problem; one that was written for trying out is only pointed at.
+/// Reports a secret that can be guessed; one that is written out in the file is a warning only.
 pub(crate) fn weigh(secret: &Located<Secret>, problems: &Problems) {
     let value = String::from_utf8_lossy(secret.expose()).to_ascii_lowercase();
     if secret.is_placeholder() {
-        // Said where it is read.
+        // Reported where it is read.
         return;
     }
     let what = if WELL_KNOWN.contains(&value.as_str()) {

@@ -15,7 +15,7 @@ use crate::verify::signature::Grammar;
 use crate::verify::template::parse::TemplateSetup;
 use crate::verify::template::{ContentTemplate, Placeholder};
 
-/// A signature over a text of the request, and what has to hold besides.
+/// A signature over a text of the request, and the conditions beside it.
 #[derive(Debug)]
 pub(crate) struct Signed {
     pub(crate) keys: KeyMaterial,
@@ -28,13 +28,13 @@ pub(crate) struct Signed {
     pub(crate) without: Vec<(Field, Vec<u8>)>,
     pub(crate) each: Option<SignedItems>,
     pub(crate) strength: Strength,
-    /// What handshakes have signed with the same secrets for whoever asks.
+    /// The texts that handshakes have signed with the same secrets for any caller.
     pub(crate) asked: Vec<SigningOracle>,
-    /// Whether each signed text is of one request: it holds the body, or another value of the request than a time.
+    /// True if each signed text belongs to one request: it holds the body, or another value of the request than a time.
     pub(crate) is_of_one: bool,
 }
 
-/// Where the time stands, and what times are let in.
+/// Place of the time, and its tolerance.
 #[derive(Debug)]
 pub(crate) struct TimestampField {
     pub(crate) from: Field,

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value as JsonValue};
 
 use crate::model::Received;
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::request::document::{self, Json};
 use crate::verify::request::field::{DocumentPlace, Field};
 use crate::verify::signature::places::{SignaturePlace, SignaturePlaces};
@@ -31,14 +31,14 @@ impl<'d> Draft<'d> {
     }
 
     /// The request as it stands.
-    pub(super) fn view(&self) -> RequestView<'_> {
-        RequestView::new(&self.request, self.document)
+    pub(super) fn view(&self) -> RequestTexts<'_> {
+        RequestTexts::new(&self.request, self.document)
     }
 
     /// The item that is signed by itself.
     pub(super) fn item_of<'v>(
         &self,
-        view: &'v RequestView<'_>,
+        view: &'v RequestTexts<'_>,
     ) -> Result<Option<&'v Json>, String> {
         if self.item.is_empty() {
             return Ok(None);
@@ -156,7 +156,7 @@ impl<'d> Draft<'d> {
     }
 }
 
-/// The value at one step into a tree; an object is made where there is none.
+/// The value at one step into a tree. A value that is not a list or an object is replaced by an object.
 fn child<'t>(place: &'t mut JsonValue, step: &str) -> Result<&'t mut JsonValue, String> {
     if !matches!(place, JsonValue::Array(_) | JsonValue::Object(_)) {
         *place = JsonValue::Object(Map::new());

@@ -78,7 +78,7 @@ impl Jwt {
         if self.detached {
             return Ok(body.to_vec());
         }
-        // Where the token is the body, the body that was to be sent holds the claims.
+        // A token that is the body takes its claims from the body that was to be sent.
         let mut claims = match serde_json::from_slice(body) {
             Ok(JsonValue::Object(claims)) if self.is_body() => claims,
             _ => Map::new(),

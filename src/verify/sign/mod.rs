@@ -18,7 +18,7 @@ use super::keys::jwt::JwtAlgorithm;
 use super::keys::mac::Key;
 use super::keys::pair::KeyPair;
 use super::keys::public::{PublicKeyAlgorithm, PublicKeyEncoding};
-use super::request::RequestView;
+use super::request::RequestTexts;
 use super::request::document::Json;
 use super::request::field::DocumentPlace;
 use super::scheme::Scheme;
@@ -27,7 +27,7 @@ use super::scheme::key_material::KeyMaterial;
 use super::scheme::mechanism::Mechanism;
 use crate::model::{Received, Timestamp, Verify as _};
 
-/// With what a request is signed.
+/// Key that a request is signed with.
 #[derive(Clone, Copy, Debug)]
 pub enum Signer<'k> {
     /// The secret of this number, from 0.
@@ -58,8 +58,8 @@ impl<'k> Signer<'k> {
 }
 
 impl Scheme {
-    /// The headers that make a request this provider's, with the secret of this number. An error says why it cannot be
-    /// done with headers alone.
+    /// The headers that sign a request as this provider would, with the secret of this number. An error: the signature
+    /// cannot be made, or does not stand in headers.
     pub fn sign(
         &self,
         secret: usize,
@@ -79,7 +79,7 @@ impl Scheme {
             .collect())
     }
 
-    /// The request as this provider would send it. An error says why it cannot be done.
+    /// The request as this provider would send it. An error gives the reason why it cannot be made.
     pub fn signed(
         &self,
         by: Signer<'_>,
@@ -87,7 +87,7 @@ impl Scheme {
         now: Timestamp,
     ) -> Result<Received, String> {
         let way = self
-            .way(&RequestView::new(request, &self.document))
+            .way(&RequestTexts::new(request, &self.document))
             .map_err(|(_, cause)| cause)?;
         let mut draft = Draft::new(request.clone(), &self.document);
         match way {
@@ -117,7 +117,7 @@ impl Scheme {
             Mechanism::Jwt(jwt) => jwt.sign(by, &mut draft, now)?,
         }
         let request = draft.request;
-        // A signature that stands inside the signed text cannot be made; better said here than found out by the receiver.
+        // A signature inside the signed text cannot be made: the error is better here than at the receiver.
         // The judgement of another service is known to a running gateway only.
         if matches!(by, Signer::Secret(_)) && !matches!(way, Mechanism::Ask(_)) {
             self.judge(&request, now)
@@ -143,7 +143,7 @@ impl Scheme {
         }
     }
 
-    /// Whether it has a key pair and no shared secret.
+    /// True if it has a key pair and no shared secret.
     pub fn has_key_pair(&self) -> bool {
         self.pair().is_some()
     }
@@ -168,7 +168,7 @@ impl Scheme {
 
 const NO_PAIR: &str = "this scheme has a shared secret and no key pair";
 
-/// The secret that a request shows as it is.
+/// The secret that a request shows itself.
 fn shown<'k>(by: Signer<'_>, keys: &'k [Key]) -> Result<&'k [u8], String> {
     by.secret(keys)?
         .map(Key::expose)
@@ -184,7 +184,7 @@ fn items(
     let Some(each) = each else {
         return Ok(vec![Vec::new()]);
     };
-    let request = RequestView::new(request, document);
+    let request = RequestTexts::new(request, document);
     let Some(Json::List(list)) = request.json()?.at(&each.list) else {
         return Err("the body lacks the list whose items are signed".into());
     };

@@ -33,7 +33,7 @@ impl Encoding {
         ("base64-hex", Self::Base64Hex),
     ];
 
-    /// Its word.
+    /// Its word in provider files.
     pub(crate) fn word(self) -> &'static str {
         Self::WORDS
             .iter()

@@ -9,20 +9,20 @@ pub(crate) mod places;
 use self::encoding::Encoding;
 use self::places::SignaturePlaces;
 use super::proof_error::{ProofError, malformed};
-use super::request::RequestView;
+use super::request::RequestTexts;
 use super::request::document::Json;
 use super::template::ContentTemplate;
 use super::template::parse::TemplateSetup;
 use crate::config::{Located, Section};
 use crate::model::OriginFault;
 
-/// How many signatures a request may carry.
+/// Number of signatures that a request may carry.
 pub(crate) const MOST: usize = 16;
 
-/// How many entries a list of signatures may have, the ones that are skipped included.
+/// Number of entries that a list of signatures may have, including those that are skipped.
 const MOST_ENTRIES: usize = 64;
 
-/// How signatures are listed in a text.
+/// Grammar of a list of signatures.
 #[derive(Clone, Debug)]
 pub(crate) struct Grammar {
     pub(crate) places: SignaturePlaces,
@@ -43,14 +43,14 @@ pub(crate) struct SignatureGroup {
 
 /// Running count of what a request lists.
 #[derive(Default)]
-struct Count {
+struct ListCount {
     entries: usize,
     signatures: usize,
     decoded: usize,
 }
 
 impl Grammar {
-    /// Reads the keys of `[verify]` that say how signatures are found and written.
+    /// Reads the keys of `[verify]` for the places, the grammar and the encoding of signatures.
     pub(crate) fn read(section: &Section<'_>, setup: &TemplateSetup<'_>) -> Option<Self> {
         let separator = |key: &str| {
             section
@@ -90,7 +90,7 @@ impl Grammar {
         })
     }
 
-    /// Whether other keys can stand beside the signatures.
+    /// True if other keys can stand beside the signatures.
     pub(crate) fn has_fields(&self) -> bool {
         self.pair.is_some() || !self.positional.is_empty()
     }
@@ -98,11 +98,11 @@ impl Grammar {
     /// Finds the candidates. There is at least one when this succeeds.
     pub(crate) fn find(
         &self,
-        request: &RequestView<'_>,
+        request: &RequestTexts<'_>,
         item: Option<&Json>,
     ) -> Result<Vec<SignatureGroup>, ProofError> {
         let mut all: Vec<SignatureGroup> = Vec::new();
-        let mut count = Count::default();
+        let mut count = ListCount::default();
         for text in self.places.texts(request, item)? {
             let text =
                 std::str::from_utf8(&text).map_err(|_| malformed("the signature is not text"))?;
@@ -130,7 +130,7 @@ impl Grammar {
     }
 
     /// Reads the entries of one group.
-    fn read_group(&self, group: &str, count: &mut Count) -> Result<SignatureGroup, ProofError> {
+    fn read_group(&self, group: &str, count: &mut ListCount) -> Result<SignatureGroup, ProofError> {
         let mut found = SignatureGroup::default();
         for (number, entry) in parted(group, self.split.as_deref()).enumerate() {
             count.entries += 1;
@@ -169,7 +169,7 @@ impl Grammar {
     }
 }
 
-/// The pieces between separators, or the whole where there is none.
+/// The pieces between separators; the whole text without a separator.
 fn parted<'t>(text: &'t str, separator: Option<&'t str>) -> impl Iterator<Item = &'t str> {
     let mut pieces = separator.map(|separator| text.split(separator));
     let mut whole = Some(text);

@@ -8,18 +8,18 @@ use base64::prelude::BASE64_STANDARD;
 use super::{MOST, fixed, too_many};
 use crate::config::Section;
 use crate::verify::proof_error::{ProofError, malformed, missing, no_signature};
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::request::document::Json;
 use crate::verify::request::field::{Field, steps};
 use crate::verify::template::parse::TemplateSetup;
 
-/// Where signatures or tokens stand.
+/// Places of signatures or tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct SignaturePlaces {
     pub(crate) list: Vec<SignaturePlace>,
-    /// What a sender writes before it.
+    /// The prefix that a sender writes before it.
     pub(crate) prefix: String,
-    /// What may stand before it instead.
+    /// Prefixes that may stand there instead.
     other_prefixes: Vec<String>,
     repeated: bool,
     pub(crate) unwrap: Option<Vec<String>>,
@@ -101,14 +101,14 @@ impl SignaturePlaces {
     /// The texts that stand there, without the prefix, unwrapped.
     pub(crate) fn texts<'q>(
         &self,
-        request: &'q RequestView<'_>,
+        request: &'q RequestTexts<'_>,
         item: Option<&'q Json>,
     ) -> Result<Vec<Cow<'q, [u8]>>, ProofError> {
         let mut raw: Vec<Cow<'q, [u8]>> = Vec::new();
         let mut header = |name: &http::HeaderName| {
             let lines: Vec<&[u8]> = request.header_lines(name).take(MOST + 1).collect();
             if lines.len() > 1 && !self.repeated {
-                return Err(malformed(format!("the header {name} stands there twice")));
+                return Err(malformed(format!("the header {name} is there twice")));
             }
             raw.extend(
                 lines

@@ -32,7 +32,7 @@ impl ContentTemplate {
     }
 
     /// The texts that go under a digest with the secret, each as a regular expression: a place of the request stands for
-    /// whatever `field` says, and everything else but fixed text for anything.
+    /// the expression `field`, and everything else but fixed text for any text.
     pub(crate) fn keyed_texts(&self, field: &str) -> Vec<String> {
         fn pattern(parts: &[TemplatePart], field: &str) -> String {
             let part = |part: &TemplatePart| match part {

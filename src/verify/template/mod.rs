@@ -25,7 +25,7 @@ pub(crate) enum TemplatePart {
     Section(Vec<TemplatePart>),
 }
 
-/// What a placeholder stands for.
+/// Value that a placeholder stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Placeholder {
     Field(Field),
@@ -45,7 +45,7 @@ pub(crate) enum Placeholder {
     HeaderListed(http::HeaderName),
 }
 
-/// What is done to a piece.
+/// Filter of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Filter {
     Digest(Algorithm),
@@ -56,8 +56,8 @@ pub(crate) enum Filter {
 }
 
 impl ContentTemplate {
-    /// Where the body stands, for whoever has it not at hand: the inner none where it stands nowhere; the outer one
-    /// where it stands twice, under a filter or in a section, or where something else is asked for that `is_of_body`.
+    /// The position of the body, for a check that does not hold it. The inner none: the body is not part of the text. The
+    /// outer none: it is there twice, under a filter or in a section, or another value `is_of_body`.
     pub(crate) fn body_at(
         &self,
         is_of_body: &dyn Fn(&Placeholder) -> bool,
@@ -89,17 +89,17 @@ impl ContentTemplate {
         String::from_utf8(all).ok()
     }
 
-    /// Its pieces.
+    /// The parts of the template.
     pub(crate) fn parts(&self) -> &[TemplatePart] {
         &self.0
     }
 
-    /// Whether some value in it is asked for by `is`.
+    /// True if some value in it meets `is`.
     pub(crate) fn any(&self, is: &dyn Fn(&Placeholder) -> bool) -> bool {
         any(&self.0, is)
     }
 
-    /// Whether it holds more of the request than a time and what every request of its sender says.
+    /// True if it holds a value that differs between requests of one sender, besides the time.
     pub(crate) fn is_of_one(&self) -> bool {
         self.any(&|value| {
             matches!(
@@ -113,7 +113,7 @@ impl ContentTemplate {
         })
     }
 
-    /// Whether the secret is always part of it.
+    /// True if the secret is always part of it.
     pub(crate) fn holds_secret(&self) -> bool {
         let is = |value: &Placeholder| *value == Placeholder::Secret;
         self.0.iter().any(|part| {
@@ -121,7 +121,7 @@ impl ContentTemplate {
         })
     }
 
-    /// Whether it always holds the whole body, as it is or by a digest.
+    /// True if it always holds the whole body, as it is or by a digest.
     pub(crate) fn holds_body(&self) -> bool {
         self.0.iter().any(|part| match part {
             TemplatePart::Value(Placeholder::Field(Field::Body)) => true,
@@ -135,7 +135,7 @@ impl ContentTemplate {
         })
     }
 
-    /// Whether a value of this kind is always part of it, as it is or by a digest.
+    /// True if a value of this kind is always part of it, as it is or by a digest.
     pub(crate) fn always(&self, is: &dyn Fn(&Placeholder) -> bool) -> bool {
         self.0.iter().any(|part| match part {
             TemplatePart::Value(value) => is(value),
@@ -149,7 +149,7 @@ impl ContentTemplate {
         })
     }
 
-    /// Whether it always holds this very value, as it is.
+    /// True if it always holds this very value, as it is.
     pub(crate) fn holds(&self, value: &Placeholder) -> bool {
         self.0
             .iter()

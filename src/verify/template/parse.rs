@@ -6,17 +6,17 @@ use crate::config::{Located, Place, Problems};
 use crate::verify::keys::mac::Algorithm;
 use crate::verify::request::field::Field;
 
-/// What a template may refer to besides the request: the operator's values.
+/// Names that a template may refer to besides the request: the operator's values.
 pub(crate) struct TemplateSetup<'s> {
     /// The names that the file declares with `config = […]`.
     pub(crate) declared: Vec<String>,
     /// The source's values by name.
     pub(crate) values: &'s [(Located<String>, Located<String>)],
-    /// Whether `server.public_url` is set.
+    /// True if `server.public_url` is set.
     pub(crate) has_public_url: bool,
-    /// Where the source begins, for what its operator has to add.
+    /// The place where the source begins, for problems that its operator mends there.
     pub(crate) source: &'s Place,
-    /// Where problems go.
+    /// The list of problems.
     pub(crate) problems: &'s Problems,
 }
 
@@ -232,7 +232,7 @@ impl TemplateParser<'_> {
                 }
                 Some(("header.listed", name)) => Placeholder::HeaderListed(
                     http::HeaderName::from_bytes(name.as_bytes())
-                        .map_err(|_| Some(format!("\"{}\" is no name of a header", show(name))))?,
+                        .map_err(|_| Some(format!("invalid header name \"{}\"", show(name))))?,
                 ),
                 Some((kind, name)) if kind.ends_with('?') => {
                     let field = Field::read(&format!("{}:{name}", &kind[..kind.len() - 1]));

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use super::{ContentTemplate, Filter, Placeholder, TemplatePart};
 use crate::verify::keys::mac::{Key, RunningDigest, crc32};
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::request::document::Json;
 use crate::verify::request::field::Field;
 
-/// What a template is filled from.
+/// Values that a template is filled from.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'c, 'r> {
-    pub(crate) request: &'c RequestView<'r>,
+    pub(crate) request: &'c RequestTexts<'r>,
     /// The item of an `each` list.
     pub(crate) item: Option<&'c Json>,
     /// The other keys of the signature list.
@@ -24,7 +24,7 @@ pub(crate) struct Context<'c, 'r> {
 
 impl<'c, 'r> Context<'c, 'r> {
     /// The context of a request alone: no item, no signature list, no time, no key.
-    pub(crate) const fn new(request: &'c RequestView<'r>) -> Self {
+    pub(crate) const fn new(request: &'c RequestTexts<'r>) -> Self {
         Self {
             request,
             item: None,
@@ -42,7 +42,7 @@ impl<'c> Context<'c, '_> {
             Field::Signature(key) => {
                 let mut found = self.fields.iter().filter(|(name, _)| name == key);
                 let first = found.next();
-                // A key that stands there twice has no one value.
+                // A key that is there twice has no single value.
                 Ok(first
                     .filter(|_| found.next().is_none())
                     .map(|(_, value)| Cow::Borrowed(value.as_slice())))
@@ -220,7 +220,7 @@ fn feed(
     Ok(())
 }
 
-/// Whether everything in a section is there and not empty.
+/// True if every value in a section is there and not empty.
 fn filled(parts: &[TemplatePart], context: &Context<'_, '_>) -> Result<bool, String> {
     for part in parts {
         let full = match part {

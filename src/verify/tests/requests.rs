@@ -604,7 +604,7 @@ fn everything_that_is_wrong_with_a_section_comes_at_once() {
     for (verify, expected) in [
         (
             "scheme = 'ed25519'\nsignature = 'header:x'\nkey_encoding = 'hex'",
-            "is no Ed25519 key",
+            "invalid Ed25519 key",
         ),
         (
             "scheme = 'jwt'\nsignature = 'header:x'\nalgorithms = ['none']",

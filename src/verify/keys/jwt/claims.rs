@@ -11,7 +11,7 @@ use crate::verify::request::document::Json;
 use crate::verify::request::field::steps;
 use crate::verify::template::render::Context;
 
-/// How far a sender's clock may run ahead of ours.
+/// Largest lead of a sender's clock over ours.
 const AHEAD: Duration = Duration::from_secs(60);
 
 impl Jwt {
@@ -23,7 +23,7 @@ impl Jwt {
         now: Timestamp,
     ) -> Result<(), ProofError> {
         let Json::Object(entries) = claims else {
-            return Err(malformed("the token's claims are no object"));
+            return Err(malformed("the token's claims are not an object"));
         };
         for name in &self.required {
             if at(claims, name).is_none_or(|claim| *claim == Json::Null) {
@@ -71,7 +71,7 @@ impl Jwt {
             Some(claim) => seconds(claim).map(Some).ok_or_else(|| {
                 (
                     OriginFault::BadTimestamp,
-                    format!("the claim {name} is no time"),
+                    format!("the claim {name} is not a time"),
                 )
             }),
         };

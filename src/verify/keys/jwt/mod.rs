@@ -19,7 +19,7 @@ use super::public::{PublicKey, PublicKeyAlgorithm, PublicKeyEncoding};
 use crate::model::{OriginFault, Received, Strength, Timestamp, TokenClaims};
 use crate::verify::challenge::signing_oracle::{self, SigningOracle};
 use crate::verify::proof_error::{ProofError, malformed, missing};
-use crate::verify::request::RequestView;
+use crate::verify::request::RequestTexts;
 use crate::verify::request::document::Json;
 use crate::verify::request::field::{DocumentPlace, Field};
 use crate::verify::signature::places::{SignaturePlace, SignaturePlaces};
@@ -53,11 +53,11 @@ pub(crate) struct Jwt {
     pub(crate) keys: Vec<Key>,
     pub(crate) public: Vec<PublicKey>,
     pub(crate) strength: Strength,
-    /// What handshakes have signed with the same secrets for whoever asks.
+    /// The texts that handshakes have signed with the same secrets for any caller.
     pub(crate) asked: Vec<SigningOracle>,
 }
 
-/// A token, taken apart and not yet believed.
+/// A token, taken apart and not verified yet.
 struct UnverifiedToken<'t> {
     signed: &'t [u8],
     way: (&'static str, JwtAlgorithm),
@@ -70,9 +70,9 @@ struct UnverifiedToken<'t> {
 
 /// A token that was found good.
 pub(crate) struct ProvedToken {
-    /// What the key goes by that made it.
+    /// The name of the key that made it.
     pub(crate) name: String,
-    /// The digest of what was signed.
+    /// The digest of the signed text.
     pub(crate) signed: [u8; 32],
 }
 
@@ -80,7 +80,7 @@ impl Jwt {
     /// Proves the token.
     pub(crate) fn judge(
         &self,
-        request: &RequestView<'_>,
+        request: &RequestTexts<'_>,
         now: Timestamp,
     ) -> Result<ProvedToken, ProofError> {
         let texts = self.places.texts(request, None)?;
@@ -108,7 +108,7 @@ impl Jwt {
         signing_oracle::refuse(&self.asked, &signed)?;
         if !self.detached {
             let claims = Json::parse(&token.payload)
-                .map_err(|_| malformed("the token's claims are no JSON"))?;
+                .map_err(|_| malformed("the token's claims are not JSON"))?;
             self.hold(&claims, &context, now)?;
         }
         Ok(ProvedToken {
@@ -121,7 +121,7 @@ impl Jwt {
     fn signed_text<'t>(
         &self,
         token: &UnverifiedToken<'t>,
-        request: &RequestView<'_>,
+        request: &RequestTexts<'_>,
     ) -> Result<Cow<'t, [u8]>, ProofError> {
         if !self.detached {
             return Ok(Cow::Borrowed(token.signed));
@@ -137,12 +137,12 @@ impl Jwt {
         }))
     }
 
-    /// What a token that was found good says.
+    /// The claims of a token that was found good.
     pub(crate) fn claims(&self, received: &Received) -> Option<TokenClaims> {
         if self.detached {
             return None;
         }
-        let request = RequestView::new(received, &DocumentPlace::Body);
+        let request = RequestTexts::new(received, &DocumentPlace::Body);
         let texts = self.places.texts(&request, None).ok()?;
         let [text] = texts.as_slice() else {
             return None;
@@ -181,7 +181,7 @@ impl Jwt {
         };
         let (payload, signature) = (decode(payload)?, decode(signature)?);
         let head =
-            Json::parse(&decode(head)?).map_err(|_| malformed("the token's header is no JSON"))?;
+            Json::parse(&decode(head)?).map_err(|_| malformed("the token's header is not JSON"))?;
         let member = |name: &str| head.at(&[name.to_owned()]);
         let word = member("alg").and_then(Json::as_text).unwrap_or_default();
         let way = self.ways.iter().find(|(name, _)| *name == word);
@@ -197,7 +197,9 @@ impl Jwt {
             Some(_) => false,
         };
         if !understood && (member("crit").is_some() || !self.detached) {
-            return Err(malformed("the token asks for what is not understood"));
+            return Err(malformed(
+                "the token needs an extension that is not supported",
+            ));
         }
         if signature.is_empty() || payload.is_empty() != self.detached {
             return Err(malformed("a part of the token is empty, or is not"));

@@ -13,7 +13,7 @@ use crate::verify::signature::places::{SignaturePlace, SignaturePlaces};
 use crate::verify::template::ContentTemplate;
 use crate::verify::template::parse::TemplateSetup;
 
-/// The names of RFC 7518 and RFC 8037. `none` is no way to sign.
+/// The names of RFC 7518 and RFC 8037, without `none`.
 const ALGORITHMS: [(&str, JwtAlgorithm); 11] = [
     ("HS256", JwtAlgorithm::Hmac(Algorithm::Sha256)),
     ("HS384", JwtAlgorithm::Hmac(Algorithm::Sha384)),

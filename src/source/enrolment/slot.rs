@@ -1,8 +1,4 @@
-//! Secrets that a provider's handshake brings: taken once, from whoever was given the address that opens the window, and
-//! counted only when the operator has said that it is the right one.
-//!
-//! Anybody can reach a source, so the window is opened by a word in the query of its address, which nobody else knows. What
-//! comes in by it waits until the operator has compared its fingerprint and where it came from.
+//! Slot for one brought secret: opened by a word, filled once, and kept in a file when the operator has confirmed it.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -16,12 +12,12 @@ use crate::config::private::open_private;
 use crate::model::Timestamp;
 use crate::verify::same;
 
-/// How many brought secrets are kept; with more the oldest goes.
+/// Number of brought secrets that are kept; the oldest is dropped for another.
 const MOST: usize = 16;
 
-/// Whether a source takes a secret now, what it has taken, and where it goes.
+/// Slot of a source: open or closed, with the secret that it has taken and the file that confirmed ones go to.
 #[derive(Debug)]
-pub(super) struct EnrolmentWindow {
+pub(in crate::source) struct EnrolmentSlot {
     state: Mutex<EnrolmentState>,
     file: PathBuf,
 }
@@ -29,10 +25,10 @@ pub(super) struct EnrolmentWindow {
 #[derive(Debug, Default)]
 struct EnrolmentState {
     open: Option<Open>,
-    brought: Option<Candidate>,
+    brought: Option<UnconfirmedSecret>,
 }
 
-/// An open window.
+/// An open slot.
 struct Open {
     until: Timestamp,
     word: String,
@@ -45,43 +41,43 @@ impl std::fmt::Debug for Open {
 }
 
 /// A secret that came in and does not count yet.
-struct Candidate {
+struct UnconfirmedSecret {
     secret: String,
     about: PendingSecret,
 }
 
-impl std::fmt::Debug for Candidate {
+impl std::fmt::Debug for UnconfirmedSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.about.fmt(f)
     }
 }
 
-/// What an operator compares before a secret counts.
+/// Facts about a brought secret that an operator compares before it counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingSecret {
     /// The beginning of its SHA-256.
     pub fingerprint: String,
-    /// Who brought it.
+    /// The address that brought it.
     pub peer: IpAddr,
-    /// When.
+    /// The time at which it was brought.
     pub at: Timestamp,
 }
 
-impl EnrolmentWindow {
-    /// A window that is closed.
-    pub(super) fn new(file: PathBuf) -> Self {
+impl EnrolmentSlot {
+    /// A closed slot.
+    pub(in crate::source) fn new(file: PathBuf) -> Self {
         Self {
             state: Mutex::default(),
             file,
         }
     }
 
-    /// Opens it, and says the word that opens it to a caller. What waited to be confirmed is forgotten.
-    pub(super) fn open(&self, until: Timestamp) -> Result<String, String> {
+    /// Opens the slot and gives the word that opens it to a caller. A secret that waited to be confirmed is forgotten.
+    pub(in crate::source) fn open(&self, until: Timestamp) -> Result<String, String> {
         let mut bytes = [0; 16];
         SystemRandom::new()
             .fill(&mut bytes)
-            .map_err(|_| "the system gives no random numbers".to_owned())?;
+            .map_err(|_| "the operating system gives no random numbers".to_owned())?;
         let word = hex::encode(bytes);
         *self.state() = EnrolmentState {
             open: Some(Open {
@@ -93,8 +89,8 @@ impl EnrolmentWindow {
         Ok(word)
     }
 
-    /// Takes a secret from a caller who knows the word, and closes. False: the window is not open to this caller.
-    pub(super) fn take(
+    /// Takes a secret from a caller who knows the word, and closes the slot. False: it is not open to this caller.
+    pub(in crate::source) fn take(
         &self,
         word: Option<&str>,
         secret: &str,
@@ -124,7 +120,7 @@ impl EnrolmentWindow {
         };
         *state = EnrolmentState {
             open: None,
-            brought: Some(Candidate {
+            brought: Some(UnconfirmedSecret {
                 secret: secret.to_owned(),
                 about,
             }),
@@ -132,8 +128,8 @@ impl EnrolmentWindow {
         true
     }
 
-    /// What waits to be confirmed.
-    pub(super) fn brought(&self) -> Option<PendingSecret> {
+    /// The secret that waits to be confirmed.
+    pub(in crate::source) fn brought(&self) -> Option<PendingSecret> {
         self.state()
             .brought
             .as_ref()
@@ -141,15 +137,15 @@ impl EnrolmentWindow {
     }
 
     /// The secret with this fingerprint, where it waits to be confirmed.
-    pub(super) fn waiting(&self, fingerprint: &str) -> Option<String> {
+    pub(in crate::source) fn waiting(&self, fingerprint: &str) -> Option<String> {
         let state = self.state();
         let pending = state.brought.as_ref()?;
         same(pending.about.fingerprint.as_bytes(), fingerprint.as_bytes())
             .then(|| pending.secret.clone())
     }
 
-    /// Forgets what waited, for it counts now.
-    pub(super) fn settle(&self) {
+    /// Forgets the secret that waited, because it counts now.
+    pub(in crate::source) fn settle(&self) {
         self.state().brought = None;
     }
 
@@ -158,7 +154,7 @@ impl EnrolmentWindow {
     }
 
     /// Adds a secret to the file, which only its owner reads. It is on the disk when this returns.
-    pub(super) fn keep(&self, secret: &str) -> std::io::Result<()> {
+    pub(in crate::source) fn keep(&self, secret: &str) -> std::io::Result<()> {
         let mut lines = match std::fs::read_to_string(&self.file) {
             Ok(text) => text
                 .lines()
@@ -188,7 +184,7 @@ impl EnrolmentWindow {
     }
 }
 
-/// The beginning of a secret's SHA-256, which tells secrets apart and gives none away.
+/// The beginning of a secret's SHA-256: it distinguishes secrets and reveals none.
 fn fingerprint(secret: &str) -> String {
     let mut digest = hex::encode(Sha256::digest(secret.as_bytes()));
     digest.truncate(16);
