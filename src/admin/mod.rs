@@ -130,7 +130,7 @@ pub struct AdminState {
 #[derive(Clone, Debug)]
 pub struct ConfiguredSource {
     /// As written.
-    pub config: SourceConfig,
+    pub config: Arc<SourceConfig>,
     /// What people call its provider.
     pub provider_title: Option<String>,
 }
@@ -152,7 +152,7 @@ impl AdminState {
         clock: Clock,
         serving: Arc<AtomicBool>,
     ) -> Self {
-        let configured = |source: &SourceConfig| ConfiguredSource {
+        let configured = |source: &Arc<SourceConfig>| ConfiguredSource {
             provider_title: config
                 .providers
                 .get(&source.provider.value)
@@ -160,7 +160,7 @@ impl AdminState {
             config: source.clone(),
         };
         Self {
-            sources: config.sources.iter().map(configured).collect(),
+            sources: config.sources.shared().map(configured).collect(),
             compiled,
             loaded: Arc::new(Loaded::new(clock.now(), String::new())),
             stopper: Stopper::default(),

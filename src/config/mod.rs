@@ -22,6 +22,7 @@ pub mod section;
 pub mod sense;
 pub mod server;
 pub mod source;
+mod source_map;
 pub mod unit;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ pub use source::{
     EventJson, OnUnknown, OnUnmappable, QueryUse, ReplayWindow, Respond, RunFields, RunMode,
     SourceConfig, TaskIdForm,
 };
+pub use source_map::SourceMap;
 pub use unit::Rate;
 
 use crate::model::Block;
@@ -77,7 +79,7 @@ pub struct Config {
     /// The providers that are known: compiled in, and those of the operator's folder over them.
     pub providers: BTreeMap<String, Arc<Provider>>,
     /// The configured ways in.
-    pub sources: Vec<SourceConfig>,
+    pub sources: SourceMap,
     /// The stand-in for the platform's hosted webhook.
     pub dropin: DropIn,
     /// The keys that callers may present instead of the upstream's.
@@ -346,7 +348,7 @@ impl Config {
             keys,
             proxies,
             providers,
-            sources,
+            sources: sources.into_iter().collect(),
             base: base.to_owned(),
             files: origin::files(&table, base),
             written: Arc::new(WrittenTable(table.clone())),

@@ -544,7 +544,17 @@ mod tests {
             Path::new("."),
         );
         assert_eq!(wrong, Vec::<String>::new());
-        assert_eq!(config.unwrap().sources[0].provider.value, "lemon-squeezy");
+        assert_eq!(
+            config
+                .unwrap()
+                .sources
+                .iter()
+                .next()
+                .unwrap()
+                .provider
+                .value,
+            "lemon-squeezy"
+        );
     }
 
     #[test]

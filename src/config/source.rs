@@ -15,8 +15,7 @@ use super::section::Section;
 use super::unit::Rate;
 use super::{KeepConfig, size};
 use crate::model::{
-    Account, Backlog, Block, Class, DeliveryId, Destination, DestinationKind, NewDelivery, Overlap,
-    OverlapMode, UpstreamIds, is_agent_id,
+    Backlog, Block, Class, Destination, DestinationKind, Overlap, OverlapMode, is_agent_id,
 };
 
 /// One configured way in.
@@ -422,36 +421,6 @@ fn enrolled(file: &Located<PathBuf>, problems: &Problems) -> Vec<Located<Secret>
             place: file.place.clone(),
         })
         .collect()
-}
-
-impl SourceConfig {
-    /// What an event of this source owes: its destination, with the lane and the upstream `id` that its conversation
-    /// has there. None where the source has no destination, which a checked configuration does not allow.
-    pub fn owed(
-        &self,
-        id: DeliveryId,
-        thread: Option<&str>,
-        ids: &UpstreamIds,
-    ) -> Option<NewDelivery> {
-        let destination = self.destination.clone()?;
-        let upstream_id = match (thread, self.task_id_form) {
-            (None, _) => id.as_uuid().to_string(),
-            (Some(thread), TaskIdForm::Uuid) => {
-                ids.of_thread(&self.name, &destination, thread).to_string()
-            }
-            (Some(thread), TaskIdForm::AsGiven) => thread.to_owned(),
-        };
-        let account = Account::Operator;
-        let lane = destination.lane(&account, &upstream_id);
-        Some(NewDelivery {
-            destination,
-            lane,
-            upstream_id,
-            account,
-            class: self.class,
-            sealed: None,
-        })
-    }
 }
 
 /// `class`, of a source or of a provider.

@@ -14,6 +14,7 @@ mod follow;
 mod keys;
 pub mod replay;
 mod report;
+mod route;
 mod run_identity;
 mod settle;
 mod status;
@@ -30,7 +31,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::attachment::Files;
-use crate::config::{self, Config, SourceConfig};
+use crate::config::{self, Config, SourceMap};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Claimed, Inbox, Next};
 use crate::model::{Clock, DestinationKind, Route};
@@ -46,6 +47,7 @@ use verdict::{Policy, RestRequest, Verdict};
 
 pub use breaker::BreakerState;
 pub use keys::RefusedKey;
+pub use route::owed;
 pub use status::DestinationStatus;
 pub use target::{PrepareError, Shipment, Target};
 pub use throttle::{Closed, Throttle};
@@ -54,7 +56,7 @@ pub use throttle::{Closed, Throttle};
 #[derive(Debug)]
 pub struct Dispatcher {
     inbox: Arc<dyn Inbox>,
-    sources: Arc<HashMap<String, SourceConfig>>,
+    sources: SourceMap,
     /// The target of agents and workflows.
     upstream: UpstreamTarget,
     /// The targets of other kinds of destination.
@@ -104,12 +106,7 @@ impl Dispatcher {
             metrics,
             clock,
         } = parts;
-        let sources = config.sources.iter();
-        let sources: Arc<HashMap<_, _>> = Arc::new(
-            sources
-                .map(|source| (source.name.clone(), source.clone()))
-                .collect(),
-        );
+        let sources = config.sources.clone();
         let files = FileDelivery::new(config, inbox.clone(), metrics.clone(), clock.clone());
         Self {
             inbox,

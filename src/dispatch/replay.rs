@@ -11,7 +11,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::config::{Config, SourceConfig};
+use super::route;
+use crate::config::{Config, SourceConfig, SourceMap};
 use crate::inbox::filter::FilterWords;
 use crate::inbox::{
     Anew, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep,
@@ -33,7 +34,7 @@ const PAGE: usize = 200;
 #[derive(Debug)]
 pub struct Replayer {
     inbox: Arc<dyn Inbox>,
-    sources: HashMap<String, SourceConfig>,
+    sources: SourceMap,
     remap: Arc<dyn Remap>,
     ids: Arc<UpstreamIds>,
     clock: Clock,
@@ -122,8 +123,7 @@ pub fn owed_again(
                 event: event.summary.id,
                 number,
             };
-            let owed = source
-                .owed(id, event.summary.thread.as_deref(), ids)
+            let owed = route::owed(source, id, event.summary.thread.as_deref(), ids)
                 .ok_or(ReplayRefused::NoDestination)?;
             Ok((number, owed))
         }
@@ -155,14 +155,9 @@ impl Replayer {
         ids: Arc<UpstreamIds>,
         clock: Clock,
     ) -> Arc<Self> {
-        let sources = config
-            .sources
-            .iter()
-            .map(|source| (source.name.clone(), source.clone()))
-            .collect();
         Arc::new(Self {
             inbox,
-            sources,
+            sources: config.sources.clone(),
             remap,
             ids,
             clock,

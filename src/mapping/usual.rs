@@ -21,7 +21,7 @@ fn configured(provider: &str, lines: &str) -> Config {
 /// The mapping of the source, and the provider's file.
 fn mapping(provider: &str, lines: &str) -> (Mapping, std::sync::Arc<Provider>) {
     let config = configured(provider, lines);
-    let source = &config.sources[0];
+    let source = config.sources.iter().next().unwrap();
     let file = config.providers[&source.provider.value].clone();
     let problems = Problems::default();
     let empty = Table::empty(file.place.clone());

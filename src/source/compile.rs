@@ -57,7 +57,7 @@ impl Sources {
     /// ```
     pub fn compile(config: &Config, problems: &Problems) -> Self {
         let mut all = BTreeMap::new();
-        for source in &config.sources {
+        for source in config.sources.shared() {
             if let Some(compiled) = Source::compile(source, config, problems) {
                 compiled.weigh(problems);
                 all.insert(source.name.clone(), Arc::new(compiled));
@@ -71,7 +71,7 @@ impl Sources {
 }
 
 impl Source {
-    fn compile(source: &SourceConfig, config: &Config, problems: &Problems) -> Option<Self> {
+    fn compile(source: &Arc<SourceConfig>, config: &Config, problems: &Problems) -> Option<Self> {
         let provider = provider(source, config, problems);
         let has_public_url = !config.server.public_url.is_empty();
         let (scheme, challenges) = compile_source(source, provider, has_public_url, problems);

@@ -30,6 +30,7 @@ pub use self::streamed::Streamed;
 pub use self::web_client::WebClient;
 use crate::attachment::Fetcher;
 use crate::config::{Ack, ReplayWindow, SourceConfig};
+use crate::dispatch::owed;
 use crate::mapping::Mapping;
 use crate::mapping::getter::Getter;
 use crate::model::{DeliveryId, Marks, NewDelivery, Received, Timestamp, UpstreamIds};
@@ -43,7 +44,7 @@ pub struct Sources(BTreeMap<String, Arc<Source>>);
 #[derive(Debug)]
 pub struct Source {
     /// The source as written.
-    pub config: SourceConfig,
+    pub config: Arc<SourceConfig>,
     /// The proof of its callers, with every secret.
     pub scheme: Scheme,
     /// The schemes without the secrets that have ended, each with the time from which it holds, in order of time.
@@ -104,7 +105,7 @@ impl Sources {
 impl Source {
     /// The delivery that an event of this source owes.
     pub fn owed(&self, id: DeliveryId, thread: Option<&str>) -> Option<NewDelivery> {
-        self.config.owed(id, thread, &self.ids)
+        owed(&self.config, id, thread, &self.ids)
     }
 
     /// The request without its secrets, as it may be kept.

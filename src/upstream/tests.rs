@@ -32,9 +32,9 @@ fn source(settings: &str) -> SourceConfig {
         std::iter::empty(),
         &problems,
     );
-    let mut sources = config.map(|config| config.sources).unwrap_or_default();
+    let sources = config.map(|config| config.sources).unwrap_or_default();
     assert!(!problems.any_error(), "{:?}", problems.into_sorted());
-    sources.remove(0)
+    sources.iter().next().unwrap().clone()
 }
 
 fn params(list: &[(Name, &str, Origin)]) -> Params {

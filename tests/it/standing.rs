@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use sluicegate::config::{Config, Problems, Secret};
-use sluicegate::dispatch::{Dispatcher, DispatcherParts, Throttle};
+use sluicegate::dispatch::{Dispatcher, DispatcherParts, Throttle, owed};
 use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::*;
@@ -183,8 +183,10 @@ fn event(config: &Config, text: &str) -> NewEvent {
         request_line: "POST /hooks/s".into(),
         headers: Vec::new(),
         body: bytes::Bytes::from_static(b"{}"),
-        deliveries: config.sources[0]
-            .owed(delivery, None, &UpstreamIds::default())
+        deliveries: config
+            .sources
+            .iter()
+            .find_map(|source| owed(source, delivery, None, &UpstreamIds::default()))
             .into_iter()
             .collect(),
         attachments: vec![],

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::file::FileDelivery;
 use super::{PrepareError, Shipment, Target};
-use crate::config::{Config, RunMode, Secret, SourceConfig};
+use crate::config::{Config, RunMode, Secret, SourceMap};
 use crate::inbox::seal::{SealError, Sealer};
 use crate::inbox::{Claimed, Turn};
 use crate::model::{Account, AttemptResult, Lookup, Name};
@@ -20,7 +20,7 @@ use crate::upstream::{Call, Draw, Upstream, text_of_turn};
 pub(in crate::dispatch) struct UpstreamTarget {
     upstream: Upstream,
     sealer: Arc<Sealer>,
-    sources: Arc<HashMap<String, SourceConfig>>,
+    sources: SourceMap,
     /// The upstream keys of the gateway keys that have one of their own.
     keys: HashMap<String, Option<Secret>>,
     pub(in crate::dispatch) files: FileDelivery,
@@ -42,7 +42,7 @@ impl UpstreamTarget {
         config: &Config,
         upstream: Upstream,
         sealer: Arc<Sealer>,
-        sources: Arc<HashMap<String, SourceConfig>>,
+        sources: SourceMap,
         files: FileDelivery,
     ) -> Self {
         let keys = config.keys.iter();

@@ -99,7 +99,7 @@ impl Source {
             .now
             .load()
             .as_deref()
-            .map_or_else(|| self.config.clone(), |(_, config)| config.clone());
+            .map_or_else(|| (*self.config).clone(), |(_, config)| config.clone());
         let name = format!("enrolled at {now}");
         config.secrets.push(Located {
             value: Secret::new(name, secret),

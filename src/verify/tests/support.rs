@@ -41,7 +41,7 @@ pub(crate) fn source(secrets: &[&str], values: &[(&str, &str)], verify: &str) ->
             &Problems::default(),
         )
         .unwrap();
-        config.sources[0].clone()
+        config.sources.iter().next().unwrap().clone()
     });
     let mut source = BARE.clone();
     let place = Place {
