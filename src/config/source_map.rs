@@ -66,6 +66,7 @@ impl<'m> IntoIterator for &'m SourceMap {
     type IntoIter = Iter<'m>;
 
     fn into_iter(self) -> Iter<'m> {
-        self.0.list.iter().map(|source| &**source)
+        let target: fn(&'m Arc<SourceConfig>) -> &'m SourceConfig = |source| source;
+        self.0.list.iter().map(target)
     }
 }

@@ -47,7 +47,7 @@ use verdict::{Policy, RestRequest, Verdict};
 
 pub use breaker::BreakerState;
 pub use keys::RefusedKey;
-pub use route::owed;
+pub use route::owed_delivery;
 pub use status::DestinationStatus;
 pub use target::{PrepareError, Shipment, Target};
 pub use throttle::{Closed, Throttle};

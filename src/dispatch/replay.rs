@@ -123,7 +123,7 @@ pub fn owed_again(
                 event: event.summary.id,
                 number,
             };
-            let owed = route::owed(source, id, event.summary.thread.as_deref(), ids)
+            let owed = route::owed_delivery(source, id, event.summary.thread.as_deref(), ids)
                 .ok_or(ReplayRefused::NoDestination)?;
             Ok((number, owed))
         }

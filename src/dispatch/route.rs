@@ -5,7 +5,7 @@ use crate::model::{Account, DeliveryId, NewDelivery, UpstreamIds};
 
 /// The delivery that an event of a source owes. None where the source has no destination, which a checked configuration
 /// does not allow.
-pub fn owed(
+pub fn owed_delivery(
     source: &SourceConfig,
     id: DeliveryId,
     thread: Option<&str>,

@@ -33,7 +33,7 @@ impl Default for CertificateFetches {
 impl CertificateFetches {
     /// Fetches the certificate that a request names, where its scheme wants one and the request is right in everything
     /// that can be told without. An error is a refusal.
-    pub(super) async fn prepare(
+    pub(super) async fn fetch_wanted(
         &self,
         scheme: &Scheme,
         received: &Received,

@@ -28,7 +28,7 @@ impl Default for ServiceQuestions {
 
 impl ServiceQuestions {
     /// Shows a request to the service. An error is a refusal with 503: the sender may try again.
-    pub(super) async fn ask(
+    pub(super) async fn judgement(
         &self,
         service: &ForwardAuth,
         received: &Received,

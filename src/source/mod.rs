@@ -30,7 +30,7 @@ pub use self::streamed::Streamed;
 pub use self::web_client::WebClient;
 use crate::attachment::Fetcher;
 use crate::config::{Ack, ReplayWindow, SourceConfig};
-use crate::dispatch::owed;
+use crate::dispatch::owed_delivery;
 use crate::mapping::Mapping;
 use crate::mapping::getter::Getter;
 use crate::model::{DeliveryId, Marks, NewDelivery, Received, Timestamp, UpstreamIds};
@@ -105,7 +105,7 @@ impl Sources {
 impl Source {
     /// The delivery that an event of this source owes.
     pub fn owed(&self, id: DeliveryId, thread: Option<&str>) -> Option<NewDelivery> {
-        owed(&self.config, id, thread, &self.ids)
+        owed_delivery(&self.config, id, thread, &self.ids)
     }
 
     /// The request without its secrets, as it may be kept.

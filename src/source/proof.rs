@@ -29,11 +29,11 @@ impl Source {
         let prepared = match scheme.asks() {
             // Only a POST brings an event.
             Some(service) if received.method == Method::POST => {
-                self.questions.ask(service, received, web).await
+                self.questions.judgement(service, received, web).await
             }
             _ => self
                 .fetches
-                .prepare(scheme, received, web, now)
+                .fetch_wanted(scheme, received, web, now)
                 .await
                 .map(|()| Prepared::default()),
         };
@@ -178,7 +178,7 @@ fn inflated(
     match inflated_body(&verified.request().headers, &verified.request().body) {
         Ok(Some(body)) => {
             let verified = verified.with_body(body);
-            match scheme.bodies.judge(verified.request()) {
+            match scheme.bodies.check(verified.request()) {
                 Err((fault, cause)) if enforce => Err(Box::new((
                     verified.into_parts().0,
                     Refusal::Origin(fault, cause),

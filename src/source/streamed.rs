@@ -33,7 +33,7 @@ impl Source {
         let scheme = brought
             .as_ref()
             .map_or_else(|| self.scheme_at(head.at), |brought| &brought.0);
-        if let Err((fault, cause)) = scheme.bodies.judge_head(head)
+        if let Err((fault, cause)) = scheme.bodies.check_head(head)
             && self.config.enforce
         {
             return Some(Err(self.rejected(Refusal::Origin(fault, cause))));

@@ -179,7 +179,7 @@ impl DryRun {
                         body,
                         ..received.clone()
                     };
-                    let judged = self.scheme.bodies.judge(&inflated);
+                    let judged = self.scheme.bodies.check(&inflated);
                     judged
                         .map(|()| proof)
                         .map_err(|(fault, cause)| Refusal::Origin(fault, cause))

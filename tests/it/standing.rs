@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use sluicegate::config::{Config, Problems, Secret};
-use sluicegate::dispatch::{Dispatcher, DispatcherParts, Throttle, owed};
+use sluicegate::dispatch::{Dispatcher, DispatcherParts, Throttle, owed_delivery};
 use sluicegate::inbox::seal::Sealer;
 use sluicegate::inbox::sqlite::{SqliteInbox, SqliteOptions};
 use sluicegate::inbox::*;
@@ -186,7 +186,7 @@ fn event(config: &Config, text: &str) -> NewEvent {
         deliveries: config
             .sources
             .iter()
-            .find_map(|source| owed(source, delivery, None, &UpstreamIds::default()))
+            .find_map(|source| owed_delivery(source, delivery, None, &UpstreamIds::default()))
             .into_iter()
             .collect(),
         attachments: vec![],

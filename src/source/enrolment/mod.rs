@@ -1,7 +1,7 @@
 //! Enrolment of a secret that a provider's handshake brings.
 //!
-//! Anybody can reach a source. So an operator opens a slot by a word in the query of its address, which only
-//! the operator and the provider know. A secret that comes in by it waits until the operator has compared its fingerprint and where it came from.
+//! Anybody can reach a source. So an operator opens a slot by a word in the query of its address, which only the operator
+//! and the provider know. A secret that comes in by it waits until the operator has compared its fingerprint and origin.
 
 mod slot;
 

@@ -54,7 +54,10 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
         "not at hand"
     );
     for _ in 0..3 {
-        fetches.prepare(&scheme, &good, &web, NOW).await.unwrap();
+        fetches
+            .fetch_wanted(&scheme, &good, &web, NOW)
+            .await
+            .unwrap();
         assert_eq!(
             scheme.judge(&good, NOW).unwrap().secret.as_deref(),
             Some(address)
@@ -73,7 +76,7 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
     let year = std::time::Duration::from_secs(365 * 86_400);
     assert!(
         fetches
-            .prepare(&scheme, &good, &web, NOW + year)
+            .fetch_wanted(&scheme, &good, &web, NOW + year)
             .await
             .is_err(),
         "a certificate that ran out is none"
@@ -97,7 +100,10 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
             .signed(Signer::Pair(&pair), &note(wrong, "t"), NOW)
             .unwrap();
         assert!(
-            fetches.prepare(&scheme, &request, &web, NOW).await.is_err(),
+            fetches
+                .fetch_wanted(&scheme, &request, &web, NOW)
+                .await
+                .is_err(),
             "{wrong}"
         );
         assert!(
@@ -116,7 +122,10 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
         )
         .unwrap();
     assert!(
-        fetches.prepare(&scheme, &other, &web, NOW).await.is_err(),
+        fetches
+            .fetch_wanted(&scheme, &other, &web, NOW)
+            .await
+            .is_err(),
         "another topic"
     );
     assert!(
@@ -179,26 +188,32 @@ async fn s22_made_up_addresses_do_not_keep_the_true_one_from_being_fetched_nor_k
     let junk: Vec<_> = (0..100).map(made_up).collect();
     let all = futures_util::future::join_all(
         junk.iter()
-            .map(|request| fetches.prepare(&scheme, request, &web, NOW)),
+            .map(|request| fetches.fetch_wanted(&scheme, request, &web, NOW)),
     )
     .await;
     assert!(all.iter().all(Result::is_err));
     let good = scheme
         .signed(Signer::Pair(&pair), &note(at, "t"), NOW)
         .unwrap();
-    fetches.prepare(&scheme, &good, &web, NOW).await.unwrap();
+    fetches
+        .fetch_wanted(&scheme, &good, &web, NOW)
+        .await
+        .unwrap();
     assert!(scheme.judge(&good, NOW).is_ok());
 
     // Certificates that prove nothing do not take the place of one that did.
     let everywhere = Web(scheme.public_key(&pair, NOW).unwrap(), Mutex::default());
     for number in 100..140 {
         fetches
-            .prepare(&scheme, &made_up(number), &everywhere, NOW)
+            .fetch_wanted(&scheme, &made_up(number), &everywhere, NOW)
             .await
             .unwrap();
     }
     let before = web.asked.load(std::sync::atomic::Ordering::Relaxed);
-    fetches.prepare(&scheme, &good, &web, NOW).await.unwrap();
+    fetches
+        .fetch_wanted(&scheme, &good, &web, NOW)
+        .await
+        .unwrap();
     assert!(scheme.judge(&good, NOW).is_ok());
     assert_eq!(
         web.asked.load(std::sync::atomic::Ordering::Relaxed),

@@ -24,7 +24,7 @@ impl Verify for ForwardAuthProof<'_> {
             Some(Ok(())) => {
                 self.scheme
                     .bodies
-                    .judge(received)
+                    .check(received)
                     .map_err(|(fault, cause)| Refusal::Origin(fault, cause))?;
                 let mut marking = MarkBuilder::of_shown(received, &[]);
                 marking.take(&received.body);

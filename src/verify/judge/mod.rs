@@ -33,13 +33,13 @@ impl Verify for Scheme {
     fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal> {
         let request = RequestTexts::new(received, &self.document);
         self.way(&request)
-            .and_then(|way| way.judge(&request, now))
+            .and_then(|way| way.prove(&request, now))
             .and_then(|proof| match self.compressed {
                 // The kind of a body that is compressed is judged when it is inflated.
                 Some(Compressed::AsReceived) if received.headers.contains_key(CONTENT_ENCODING) => {
                     Ok(proof)
                 }
-                _ => self.bodies.judge(received).map(|()| proof),
+                _ => self.bodies.check(received).map(|()| proof),
             })
             .map_err(|(fault, cause)| Refusal::Origin(fault, cause))
     }
@@ -73,7 +73,7 @@ impl Scheme {
 
 impl Mechanism {
     /// Proves a request by this mechanism.
-    fn judge(&self, request: &RequestTexts<'_>, now: Timestamp) -> Result<Proof, ProofError> {
+    fn prove(&self, request: &RequestTexts<'_>, now: Timestamp) -> Result<Proof, ProofError> {
         let mut marks = Vec::new();
         let (secret, strength) = match self {
             Self::Open => {

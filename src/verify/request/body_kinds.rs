@@ -85,8 +85,8 @@ impl BodyKinds {
             .is_some_and(|kinds| kinds.iter().all(json))
     }
 
-    /// Judges the body of a request.
-    pub(crate) fn judge(&self, received: &Received) -> Result<(), ProofError> {
+    /// Checks the kind of a body.
+    pub(crate) fn check(&self, received: &Received) -> Result<(), ProofError> {
         let Some(kinds) = &self.kinds else {
             return Ok(());
         };
@@ -97,9 +97,9 @@ impl BodyKinds {
         }
     }
 
-    /// Judges a body by the head alone, where that is enough: one that is stored as it streams in is a form with files,
+    /// Checks the kind of a body by the head alone, where that is enough: one that is stored as it streams in is a form with files,
     /// or a file.
-    pub(crate) fn judge_head(&self, head: &Received) -> Result<(), ProofError> {
+    pub(crate) fn check_head(&self, head: &Received) -> Result<(), ProofError> {
         let Some(kinds) = &self.kinds else {
             return Ok(());
         };
