@@ -130,7 +130,7 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
     );
     assert!(
         fetches
-            .prepare(
+            .fetch_wanted(
                 &scheme,
                 &note("https://certs.us.example.com/a.pem", "t"),
                 &web,
