@@ -101,7 +101,7 @@ pub(super) async fn replay(
     let name = &event.summary.source;
     let source = state
         .source(name)
-        .map(|source| (&source.config, &*state.ids));
+        .map(|source| (&*source.config, &*state.ids));
     let (number, owed) = owed_again(source, &event).map_err(|why| cannot(why, name))?;
     let filtered = anew.as_ref().and_then(|anew| anew.filtered.clone());
     let owed = if filtered.is_some() {
@@ -196,7 +196,7 @@ async fn preview(
     remapped: bool,
 ) -> Result<DryRunView, AdminError> {
     let name = &event.summary.source;
-    let source = state.source(name).map(|source| &source.config);
+    let source = state.source(name).map(|source| &*source.config);
     let (_, owed) = owed_again(source.map(|source| (source, &*state.ids)), event)
         .map_err(|why| cannot(why, name))?;
     if remapped && let Some(rule) = &event.summary.filtered {
