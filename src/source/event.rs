@@ -54,7 +54,7 @@ impl Source {
     }
 
     /// True if its requests are passed on and not kept.
-    pub const fn passes_on(&self) -> bool {
+    pub fn passes_on(&self) -> bool {
         matches!(self.config.respond, Respond::Proxy | Respond::Stream)
     }
 
