@@ -9,8 +9,8 @@ use crate::config::{Config, Engine, Secret};
 use crate::inbox::codec::Codec;
 use crate::inbox::postgres::{PostgresInbox, PostgresOptions};
 use crate::inbox::sqlite::{InboxFile, SqliteInbox, SqliteOptions};
-use crate::inbox::{Inbox, Upkeep as _};
-use crate::model::Roles;
+use crate::inbox::{Inbox, Reopened, Upkeep as _};
+use crate::model::{Roles, Timestamp};
 
 /// The place of an inbox, which this process has.
 pub(super) enum Place<'a> {
@@ -80,6 +80,41 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
         Engine::Postgres(address) => PostgresInbox::migrate(address)
             .await
             .context("cannot bring the inbox on Postgres up to date"),
+    }
+}
+
+/// Copies the inbox to a file, while a gateway may be running. Returns the size of the copy in bytes.
+pub async fn back_up(config: &Config, copy: &Path) -> anyhow::Result<u64> {
+    match &config.inbox.engine {
+        Engine::Sqlite(path) => SqliteInbox::copy(path, copy)
+            .await
+            .with_context(|| format!("cannot copy the inbox {}", path.display())),
+        Engine::Postgres(_) => anyhow::bail!(
+            "the inbox is a Postgres database: back it up with pg_dump or with the server's own tools"
+        ),
+    }
+}
+
+/// Puts a copy in the place of the inbox, or takes over one that was put back by other means; marks what is open as in
+/// doubt and pauses every run.
+pub async fn restore(
+    config: &Config,
+    copy: Option<&Path>,
+    now: Timestamp,
+) -> anyhow::Result<Reopened> {
+    match (&config.inbox.engine, copy) {
+        (Engine::Sqlite(path), Some(copy)) => SqliteInbox::put_back(copy, path, now)
+            .await
+            .with_context(|| format!("cannot restore the inbox {}", path.display())),
+        (Engine::Sqlite(path), None) => SqliteInbox::reopen(path, now)
+            .await
+            .with_context(|| format!("cannot mark the inbox {}", path.display())),
+        (Engine::Postgres(address), None) => PostgresInbox::reopen(address, now)
+            .await
+            .context("cannot mark the inbox on Postgres"),
+        (Engine::Postgres(_), Some(_)) => anyhow::bail!(
+            "the inbox is a Postgres database: put it back with pg_restore, then run `sluicegate restore` without a file"
+        ),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an operator types: one variant, one file. Answers go to standard output, talk to standard error.
 
+mod backup;
 mod check;
 mod demo;
 mod destination;
@@ -18,6 +19,7 @@ mod reconcile;
 mod refused;
 mod reload;
 mod replay;
+mod restore;
 mod send;
 mod serve;
 mod sheet;
@@ -38,7 +40,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Problem, Weight, unit};
+use crate::config::{Config, Problem, Problems, Weight, unit};
 use crate::model::Timestamp;
 use crate::telemetry::log;
 
@@ -60,6 +62,17 @@ enum Command {
     Serve(serve::Serve),
     /// Bring the inbox's schema up to date and stop
     Migrate(ConfigFile),
+    /// Copy the inbox to a file, while the gateway goes on
+    ///
+    /// The copy is of one moment. The key that was made beside the inbox is copied to FILE.key. Files that came along are
+    /// not in it.
+    Backup(backup::BackupArgs),
+    /// Put a backup in the place of the inbox, so that nothing runs a second time
+    ///
+    /// What was still to run when the backup was made may have run since: the upstream is asked about each before it is
+    /// sent, and every run is paused until `sluicegate resume`. Without FILE, an inbox that was put back by other means
+    /// (pg_restore, a copied file) is treated in the same way. No gateway may be running.
+    Restore(restore::RestoreArgs),
     /// Ask a running gateway whether it is ready; exits with 0 when it is
     Health(ConfigFile),
     /// Say whether all is well, and what is not
@@ -142,6 +155,18 @@ struct ConfigFile {
     config: PathBuf,
 }
 
+/// The configuration, for commands that need nothing of it but where the inbox is.
+fn inbox_config(file: &ConfigFile) -> anyhow::Result<Config> {
+    let problems = Problems::default();
+    let config = Config::load(&file.config, &problems);
+    config.with_context(|| {
+        for problem in problems.into_sorted() {
+            say(&problem.to_string());
+        }
+        format!("{} cannot be read", file.config.display())
+    })
+}
+
 /// Parses the command line and runs it.
 pub fn run() -> ExitCode {
     let command = parsed().command;
@@ -157,6 +182,8 @@ pub fn run() -> ExitCode {
         match command {
             Command::Serve(serve) => serve::run(&serve).await,
             Command::Migrate(file) => migrate::run(&file).await,
+            Command::Backup(backup) => backup::run(&backup).await,
+            Command::Restore(restore) => restore::run(&restore).await,
             Command::Health(file) => health::run(&file).await,
             Command::Status(status) => status::run(&status).await,
             Command::Refused(refused) => refused::run(&refused).await,

@@ -16,6 +16,7 @@
 //! (`tests/it/inbox/`). A new verb stands in one of these traits and in the file of the same noun in both engines.
 
 mod attachment;
+mod backup;
 mod bounds;
 mod browse;
 pub mod budget;
@@ -42,6 +43,7 @@ pub mod waiting;
 use async_trait::async_trait;
 
 pub use attachment::KeptAttachment;
+pub use backup::Reopened;
 pub use browse::{Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, Page, SealedCall};
 pub use budget::{BudgetError, Budgets, CountedRun, Spend};
 pub use claim::{AnsweredDelivery, ClaimBatch, Claimed, Merged, Terms, Turn};

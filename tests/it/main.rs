@@ -9,6 +9,7 @@
 
 mod admin;
 mod ask;
+mod backup;
 mod batches;
 mod cli;
 mod cluster;

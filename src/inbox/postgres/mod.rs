@@ -15,6 +15,7 @@ mod accept;
 mod address;
 mod attempt;
 mod backlog;
+mod backup;
 mod browse;
 mod claim;
 mod database;
