@@ -34,7 +34,9 @@ pub(super) async fn run(restore: &RestoreArgs) -> CommandResult {
          before it is sent",
         found.events, found.deliveries
     ))?;
-    tell("every run is paused: start the gateway, look around, then let it go on with `sluicegate resume`")?;
+    tell(
+        "every run is paused: start the gateway, look around, then let it go on with `sluicegate resume`",
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -149,7 +149,10 @@ async fn a_damaged_backup_and_a_foreign_file_are_refused_and_leave_nothing() {
     post(&gateway, 0..1).await;
     let _kept = gateway.kill();
     std::fs::remove_dir_all(folder.join("data")).expect("it was there");
-    for (name, bytes) in [("text.db", b"no database".to_vec()), ("zeros.db", vec![0; 8192])] {
+    for (name, bytes) in [
+        ("text.db", b"no database".to_vec()),
+        ("zeros.db", vec![0; 8192]),
+    ] {
         let file = folder.join(name);
         std::fs::write(&file, bytes).expect("the folder takes files");
         let said = fails(&folder, &["restore", file.to_str().expect("a name")]);

@@ -120,8 +120,7 @@ fn put_back_blocking(copy: &Path, path: &Path, now: Timestamp) -> Result<Reopene
     let reopened = mark(&conn, now).map_err(|error| at(copy, &error))?;
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         .map_err(|error| at(&unfinished, &error))?;
-    conn.close()
-        .map_err(|(_, error)| at(&unfinished, &error))?;
+    conn.close().map_err(|(_, error)| at(&unfinished, &error))?;
     File::open(&unfinished)
         .and_then(|file| file.sync_all())
         .map_err(|error| at(&unfinished, &error))?;
@@ -143,9 +142,12 @@ fn mark(conn: &Connection, now: Timestamp) -> rusqlite::Result<Reopened> {
         "INSERT INTO hold (kind, name, since) VALUES ('all', '', ?1) ON CONFLICT DO NOTHING",
         [now.millis()],
     )?;
-    let events = conn.query_row("SELECT count(*) FROM event", [], |row| row.get(0))?;
+    let events: i64 = conn.query_row("SELECT count(*) FROM event", [], |row| row.get(0))?;
     conn.execute_batch("COMMIT")?;
-    Ok(Reopened { events, deliveries })
+    Ok(Reopened {
+        events: u64::try_from(events).unwrap_or_default(),
+        deliveries,
+    })
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
