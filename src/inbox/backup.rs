@@ -8,3 +8,7 @@ pub struct Reopened {
     /// Number of deliveries that were open. They may have run since the backup was made, so each is in doubt now.
     pub deliveries: usize,
 }
+
+/// Time before an event came from which its open delivery is in doubt, in milliseconds. Clocks may differ: a record of the
+/// upstream counts as earlier than the delivery only if it is surely so.
+pub(super) const MARGIN: i64 = 120_000;

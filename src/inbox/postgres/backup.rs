@@ -3,7 +3,8 @@
 use super::address::Address;
 use super::{PostgresInbox, schema};
 use crate::config::Secret;
-use crate::inbox::{InboxError, Reopened};
+use crate::inbox::InboxError;
+use crate::inbox::backup::{MARGIN, Reopened};
 use crate::model::Timestamp;
 
 impl PostgresInbox {
@@ -26,9 +27,9 @@ impl PostgresInbox {
             .map_err(told)?;
         let deliveries = tx
             .execute(
-                "UPDATE delivery AS d SET doubt = coalesce(d.doubt, e.received_at)
+                "UPDATE delivery AS d SET doubt = coalesce(d.doubt, e.received_at - $1)
                  FROM event AS e WHERE e.seq = d.event AND d.state IN ('pending', 'leased')",
-                &[],
+                &[&MARGIN],
             )
             .await
             .map_err(told)?;

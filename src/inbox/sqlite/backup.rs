@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::{SqliteInbox, own_file, prepare_files, schema, sync_folder};
-use crate::inbox::{InboxError, Reopened};
+use crate::inbox::InboxError;
+use crate::inbox::backup::{MARGIN, Reopened};
 use crate::model::Timestamp;
 
 impl SqliteInbox {
@@ -134,9 +135,9 @@ fn mark(conn: &Connection, now: Timestamp) -> rusqlite::Result<Reopened> {
     conn.execute_batch("BEGIN IMMEDIATE")?;
     let deliveries = conn.execute(
         "UPDATE delivery INDEXED BY delivery_state
-         SET doubt = coalesce(doubt, (SELECT received_at FROM event WHERE seq = delivery.event))
+         SET doubt = coalesce(doubt, (SELECT received_at FROM event WHERE seq = delivery.event) - ?1)
          WHERE state <> 'delivered' AND state IN ('pending', 'leased')",
-        [],
+        [MARGIN],
     )?;
     conn.execute(
         "INSERT INTO hold (kind, name, since) VALUES ('all', '', ?1) ON CONFLICT DO NOTHING",
