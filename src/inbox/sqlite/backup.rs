@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{SqliteInbox, own_file, prepare_files, schema, sync_folder};
+use super::file::{own_file, prepare_files, sync_folder};
+use super::{SqliteInbox, schema};
 use crate::inbox::InboxError;
 use crate::inbox::backup::{MARGIN, Reopened};
 use crate::model::Timestamp;

@@ -38,7 +38,7 @@ impl InboxFile {
 }
 
 /// Makes the folder and the file, for their owner only, and takes the lock.
-fn prepare_files(path: &Path) -> Result<File, String> {
+pub(super) fn prepare_files(path: &Path) -> Result<File, String> {
     let at = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     if let Some(folder) = path
         .parent()
@@ -56,7 +56,7 @@ fn prepare_files(path: &Path) -> Result<File, String> {
     Ok(lock)
 }
 
-fn own_file(path: &Path) -> std::io::Result<File> {
+pub(super) fn own_file(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
