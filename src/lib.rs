@@ -38,6 +38,9 @@ pub mod mapping;
 // from a claimed delivery to its settlement: throttle, attempt, verdict
 pub mod dispatch;
 
+// runs that begin at once: what each takes, and gives back if it does not begin
+pub mod run;
+
 // the agent platform's API: calls, answers, streams
 pub mod upstream;
 

@@ -48,6 +48,7 @@ use crate::net::{
     ServerTls, TurnedAway, descriptors, download, listen,
 };
 use crate::reconcile::{self, ActiveReconciles, Reconciler};
+use crate::run::Runs;
 use crate::source::Sources;
 use crate::source::WebClient;
 use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
@@ -482,6 +483,15 @@ impl Parts {
             &kept.share,
             kept.limits.load().as_deref(),
         ));
+        let runs = Arc::new(Runs {
+            upstream: upstream.clone(),
+            budgets: Budgets::new(config),
+            inbox: kept.inbox.clone(),
+            files: files.clone(),
+            metrics: kept.metrics.clone(),
+            paused: kept.stopper.flag(),
+            clock: kept.clock.clone(),
+        });
         let ingress = Arc::new(Ingress {
             fetch: Arc::new(Web {
                 client: client.clone(),
@@ -489,15 +499,13 @@ impl Parts {
             }),
             limits: limits.clone(),
             uses: kept.uses.clone(),
-            budgets: Budgets::new(config),
-            upstream: upstream.clone(),
             intake,
+            runs,
             file_rules: config.attachments.intake.clone(),
             keep_files: config.attachments.keep,
             sealer: kept.sealer.clone(),
             ids: kept.ids.clone(),
             stopping: kept.stopping.clone(),
-            paused: kept.stopper.flag(),
             samples: kept.samples.clone(),
             keep_refused: config.admin.keep_refused,
             public_url: config.server.public_url.clone(),

@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::body_stream::{BodyStream, FLOWING};
 use super::memory_limit::MemoryPermit;
-use crate::attachment::{Files, Incoming, StagedFile, StoreError};
+use crate::attachment::{Files, Incoming, StagedFile};
 use crate::config::FileRules;
 use crate::model::attachment::{MAX_NAME, cleaned_name, cleaned_type};
 use crate::model::{Refusal, TakenForm, Timestamp};
+use crate::run::store_refusal;
 use crate::text::fields::{self, PartFields};
 use crate::text::multipart::{MultipartPiece, MultipartReader, PartFault, PartHead};
 use crate::text::{self, Charset};
@@ -237,14 +238,6 @@ pub(super) async fn append(
         return Err(Refusal::FileTooLarge(intake.max_file));
     }
     incoming.take(bytes).await.map_err(store_refusal)
-}
-
-/// The refusal of a request whose file could not be kept.
-pub(super) fn store_refusal(error: StoreError) -> Refusal {
-    match error {
-        StoreError::NoSpace => Refusal::NoSpace,
-        error => Refusal::Store(error.to_string()),
-    }
 }
 
 /// Fields as the JSON that an event is kept with: the object in a field `payload` where there is one, as senders of

@@ -16,7 +16,6 @@ mod head;
 mod hook;
 mod host;
 mod items;
-mod links;
 mod load_shed;
 mod memory_limit;
 mod proof;
@@ -37,7 +36,6 @@ mod wait;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -53,14 +51,13 @@ use tower::Service;
 
 use crate::config::{Config, FileRules};
 use crate::inbox::seal::Sealer;
-use crate::inbox::{BudgetError, Budgets, CountedRun};
-use crate::intake::{Intake, inbox_refusal};
+use crate::intake::Intake;
 use crate::limit::RateLimits;
-use crate::model::{Outcome, Params, Refusal, RequestId, Route, Timestamp, UpstreamIds};
+use crate::model::{Outcome, Refusal, RequestId, UpstreamIds};
 use crate::net::{ConnectionObserver, HeadFault, LoopGuard, TurnedAway};
+use crate::run::Runs;
 use crate::source::WebClient;
 use crate::telemetry::{Metrics, RefusedSamples, Uses};
-use crate::upstream::Upstream;
 
 pub use load_shed::LoadShed;
 pub use memory_limit::{MemoryLimit, largest as largest_held};
@@ -69,22 +66,17 @@ pub use upload_limit::UploadLimit;
 
 pub use dropin::{Dropin, ForeignKeys, explain};
 
-/// Time that a call that is made at once may wait for its turn within the upstream's budget.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// Shared parts of the public listener.
 #[derive(Debug)]
 pub struct Ingress {
     /// The way from a proved request into the inbox.
     pub intake: Arc<Intake>,
+    /// Runs that begin at once.
+    pub runs: Arc<Runs>,
     /// Rate limits.
     pub limits: Arc<RateLimits>,
     /// The last uses of secrets and keys.
     pub uses: Arc<Uses>,
-    /// Budgets of runs a day.
-    pub budgets: Budgets,
-    /// The upstream, for calls that are made at once.
-    pub upstream: Upstream,
     /// The file rules of a source that has none of its own.
     pub file_rules: FileRules,
     /// The time after which a file that nothing refers to is removed.
@@ -95,8 +87,6 @@ pub struct Ingress {
     pub ids: Arc<UpstreamIds>,
     /// True when the gateway stops: then no caller waits any longer.
     pub stopping: watch::Receiver<bool>,
-    /// True while an operator has paused all runs.
-    pub paused: Arc<AtomicBool>,
     /// The client that fetches certificates and confirmations.
     pub fetch: Arc<dyn WebClient>,
     /// The mark on the gateway's own requests, by which a loop is found.
@@ -166,52 +156,9 @@ impl BodyLimits {
 }
 
 impl Ingress {
-    /// Refuses a run that is to begin at once while an operator has paused all runs. A kept event waits instead.
-    fn may_run(&self) -> Result<(), Refusal> {
-        if self.paused.load(Ordering::Relaxed) {
-            Err(Refusal::Stopped)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Refuses a call that its caller waits for if its turn within the upstream's budget comes too late.
-    fn has_turn(&self, upstream: &Upstream) -> Result<(), Refusal> {
-        match upstream.is_busy(PATIENCE) {
-            Some(wait) => Err(Refusal::UpstreamBusy(wait)),
-            None => Ok(()),
-        }
-    }
-
-    /// Counts a run that begins at once.
-    async fn spend(&self, route: &Route, params: &Params) -> Result<CountedRun, Refusal> {
-        let now = self.intake.clock.now();
-        self.budgets
-            .spend(&*self.intake.inbox, route, params, now)
-            .await
-            .map_err(|why| budget_refusal(why, now))
-    }
-
-    /// Refuses a run whose budgets are spent, without counting it.
-    async fn has_runs(&self, route: &Route, params: &Params) -> Result<(), Refusal> {
-        let now = self.intake.clock.now();
-        self.budgets
-            .has_room(&*self.intake.inbox, route, params, now)
-            .await
-            .map_err(|why| budget_refusal(why, now))
-    }
-
     /// Counts connections for the accept loop.
     pub fn observer(&self) -> Arc<dyn ConnectionObserver> {
         Arc::new(Doorkeeper(self.intake.metrics.clone()))
-    }
-}
-
-/// The refusal of a run that its budgets do not allow.
-fn budget_refusal(why: BudgetError, now: Timestamp) -> Refusal {
-    match why {
-        BudgetError::Spent(budget) => Refusal::Spent(budget, now.tomorrow().since(now)),
-        BudgetError::Inbox(error) => inbox_refusal(error),
     }
 }
 

@@ -7,15 +7,13 @@ use http::{Response, StatusCode};
 
 use super::acknowledge::json;
 use super::request_log::{Answered, RequestLog};
-use super::{Ingress, event_stream, links};
+use super::{Ingress, event_stream};
 use crate::config::{Respond, RunMode};
-use crate::inbox::CountedRun;
-use crate::intake::inbox_refusal;
 use crate::mapping::getter::shape;
-use crate::model::{AttemptResult, NewDelivery, NewEvent, Outcome, ProofMark, Refusal};
-use crate::net::SendError;
+use crate::model::{AttemptResult, NewEvent, Outcome, Refusal};
+use crate::run::{Prepared, Ran, RunOrder};
 use crate::source::Source;
-use crate::upstream::{Call, Draw, is_stream};
+use crate::upstream::Call;
 
 /// Calls the upstream at once and passes its answer on.
 pub(super) async fn run(
@@ -46,108 +44,32 @@ pub(super) async fn run(
             RunMode::Call
         },
     );
-    ingress.may_run()?;
-    let upstream = ingress.upstream.of(Draw {
-        account: owed.account.clone(),
-        class: source.config.class,
-        claimed: false,
-    });
-    ingress.has_turn(&upstream)?;
-    let Some(begun) = CountedCall::of(ingress, source, event, owed).await? else {
+    let order = RunOrder {
+        route: &owed.route(&source.config.name),
+        params: &event.params,
+        proof: event.proof.as_ref(),
+        files: event.attachments.clone(),
+        is_counted: true,
+    };
+    let Some(run) = Prepared::new(&ingress.runs, order).await? else {
         return Ok(answered(
             Outcome::Replayed,
             json(StatusCode::ACCEPTED, r#"{"status":"duplicate"}"#),
         ));
     };
-    let links = match links::make(ingress, &source.config.name, &event.attachments).await {
-        Ok(links) => links,
-        Err(refusal) => {
-            begun.undo(ingress).await;
-            return Err(refusal);
-        }
-    };
-    let call = call.with_files(&links);
+    let call = call.with_files(run.links());
     log.waits(Outcome::Proxied, None);
-    if !streams {
-        let result = upstream.invoke(&call).await;
-        if result.did_not_run() {
-            begun.undo(ingress).await;
+    let answer = if streams {
+        match run.stream(&call).await {
+            // Dropped with the caller's connection, and the upstream's goes with it.
+            Ran::Streaming(answer) => event_stream::relay(answer),
+            Ran::Ended(result) => answer_of(source, result)?,
+            Ran::Broken(error) => return Err(Refusal::UpstreamFailed(error.to_string())),
         }
-        return Ok(answered(Outcome::Proxied, answer_of(source, result)?));
-    }
-    let answer = match upstream.open(&call).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            if matches!(error, SendError::NotSent(_)) {
-                begun.undo(ingress).await;
-            }
-            return Err(Refusal::UpstreamFailed(error.to_string()));
-        }
+    } else {
+        answer_of(source, run.wait(&call).await)?
     };
-    if !is_stream(&answer) {
-        let result = upstream.refusal(&call, answer).await;
-        if result.did_not_run() {
-            begun.undo(ingress).await;
-        }
-        return Ok(answered(Outcome::Proxied, answer_of(source, result)?));
-    }
-    // Dropped with the caller's connection, and the upstream's goes with it.
-    Ok(answered(Outcome::Proxied, event_stream::relay(answer)))
-}
-
-/// Resources of a call that is about to be made: a run of its budgets, and its proof.
-struct CountedCall {
-    counted: CountedRun,
-    marks: Vec<ProofMark>,
-}
-
-impl CountedCall {
-    /// Takes them; absent if the proof was used before.
-    async fn of(
-        ingress: &Ingress,
-        source: &Source,
-        event: &NewEvent,
-        owed: &NewDelivery,
-    ) -> Result<Option<Self>, Refusal> {
-        let marks = match &event.proof {
-            Some(proof) => {
-                let new = ingress
-                    .intake
-                    .inbox
-                    .use_proof(proof.clone(), ingress.intake.clock.now())
-                    .await;
-                if !new.map_err(inbox_refusal)? {
-                    return Ok(None);
-                }
-                proof.marks.clone()
-            }
-            None => Vec::new(),
-        };
-        match ingress
-            .spend(&owed.route(&source.config.name), &event.params)
-            .await
-        {
-            Ok(counted) => Ok(Some(Self { counted, marks })),
-            Err(refusal) => {
-                free(ingress, marks).await;
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Gives them back: the call reached nobody, and its caller may make it again.
-    async fn undo(self, ingress: &Ingress) {
-        self.counted.give_back(&*ingress.intake.inbox).await;
-        free(ingress, self.marks).await;
-    }
-}
-
-async fn free(ingress: &Ingress, marks: Vec<ProofMark>) {
-    if !marks.is_empty()
-        && let Err(error) = ingress.intake.inbox.free_proof(marks).await
-    {
-        tracing::warn!(%error, "a call that reached nobody counts as made; its sender's next try is told so");
-    }
+    Ok(answered(Outcome::Proxied, answer))
 }
 
 fn answered(outcome: Outcome, answer: Response<Body>) -> Answered {

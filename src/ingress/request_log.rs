@@ -30,8 +30,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 
 /// Number of header names that a sample of a refused request shows.
 const MAX_NAMES: usize = 50;
-
-/// Length of a logged method and of a logged path, in bytes.
+/// Bytes of a logged method, and of a logged path.
 const MAX_METHOD: usize = 16;
 const MAX_PATH: usize = 200;
 
@@ -274,7 +273,7 @@ impl RequestLog {
     }
 
     /// Counts, logs and samples a request that was refused.
-    fn refuse(&mut self, refusal: &Refusal) -> Response<Body> {
+    fn refuse(&self, refusal: &Refusal) -> Response<Body> {
         let answer = match self.wording {
             Wording::Source => refuse::answer(refusal, self.id, self.drained),
             Wording::Hosted => refuse::hosted(refusal),
@@ -284,7 +283,7 @@ impl RequestLog {
         if let Some(hint) = &self.hint {
             cause = format!("{cause}; {hint}");
         }
-        let ingress = self.ingress.clone();
+        let ingress = &self.ingress;
         let source = self.source().unwrap_or("");
         self.count_outcome(source, Outcome::Refused, took);
         ingress.intake.metrics.refused(source, refusal.reason());

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
+use super::Ingress;
 use super::items::NewEvents;
 use super::upload_limit::UploadPermit;
-use super::{Ingress, form};
 use crate::attachment::{Files, StagedFile};
 use crate::model::{Attachment, Refusal};
+use crate::run::store_refusal;
 
 /// Files of a proved request, whole and at no place yet.
 pub(super) struct Uploaded {
@@ -46,7 +47,7 @@ pub(super) async fn place(
     for staged in files {
         placed
             .files
-            .push(staged.place().await.map_err(form::store_refusal)?);
+            .push(staged.place().await.map_err(store_refusal)?);
     }
     Ok(placed)
 }

@@ -21,6 +21,7 @@ use super::{BodyLimits, Ingress, body_file, received};
 use crate::attachment::Files;
 use crate::config::FileRules;
 use crate::model::{Received, Refusal, Verified};
+use crate::run::store_refusal;
 use crate::source::{Source, Streamed};
 
 /// Reasons why files are refused where the agent could not fetch them.
@@ -228,7 +229,7 @@ impl UploadReader<'_> {
         }
         if let Some(incoming) = incoming {
             form.files
-                .push(incoming.end(until).await.map_err(form::store_refusal)?);
+                .push(incoming.end(until).await.map_err(store_refusal)?);
         }
         Ok(form)
     }

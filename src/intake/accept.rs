@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Intake;
-use crate::inbox::InboxError;
 use crate::model::{Accepted, Attachment, DeliveryState, EventId, NewEvent, Outcome, Refusal};
+use crate::run::inbox_refusal;
 
 /// Time after which a sender should try again while too much of its source waits.
 const BACKLOG_WAIT: Duration = Duration::from_secs(30);
@@ -199,15 +199,5 @@ impl EventFiles {
             source: event.source.clone(),
             files: event.attachments.clone(),
         })
-    }
-}
-
-/// Refusal of a request whose event the inbox could not write.
-pub fn inbox_refusal(error: InboxError) -> Refusal {
-    match error {
-        InboxError::Full(wait) => Refusal::Overloaded(wait),
-        InboxError::NoSpace => Refusal::NoSpace,
-        InboxError::Record(_) => Refusal::Unmappable(error.to_string()),
-        error => Refusal::Inbox(error.to_string()),
     }
 }

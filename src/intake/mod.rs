@@ -18,7 +18,7 @@ use crate::model::Clock;
 use crate::source::Sources;
 use crate::telemetry::{Metrics, SparseLines};
 
-pub use accept::{Receipt, inbox_refusal};
+pub use accept::Receipt;
 pub use event::event;
 #[cfg(test)]
 pub(crate) use queue::SHORT_QUEUE;

@@ -16,19 +16,16 @@ use super::kept::DurableEnd;
 use super::once::Once;
 use super::{Dropin, NAME};
 use crate::config::{RunMode, Secret};
-use crate::inbox::CountedRun;
-use crate::ingress::links;
 use crate::ingress::request_log::{Answered, RequestLog};
 use crate::ingress::staged::PlacedFiles;
 use crate::ingress::{Ingress, event_stream};
 use crate::limit::LimitReport;
 use crate::model::{
-    Attachment, Class, Destination, DestinationKind, EventId, HostedCall, Name, Outcome, Refusal,
-    Route,
+    Class, Destination, DestinationKind, EventId, HostedCall, Name, Outcome, Refusal, Route,
 };
 use crate::net::SendError;
+use crate::run::{Prepared, RunOrder, Taken};
 use crate::upstream::hosted;
-use crate::upstream::{Draw, Upstream};
 
 /// Bounds within which an error is read in place of a stream.
 const MAX_ERROR: usize = 64 * 1024;
@@ -48,15 +45,6 @@ pub(super) struct Calling<'c> {
     pub(super) peer: IpAddr,
 }
 
-/// Resources that a call has taken before it is sent.
-struct AtOnce {
-    at: Instant,
-    files: Vec<Attachment>,
-    links: Vec<String>,
-    /// Absent for a key that is not proved: its run is counted when the upstream has taken it.
-    counted: Option<CountedRun>,
-}
-
 impl Calling<'_> {
     /// Calls the upstream and waits for the whole of its answer.
     pub(super) async fn run(&self, files: PlacedFiles) -> Result<Bytes, Refusal> {
@@ -66,7 +54,7 @@ impl Calling<'_> {
     /// Has the upstream start a run, for a caller whose key is not proved. A call that the upstream takes is the upstream's
     /// from then on; of one that it refuses nothing is kept.
     pub(super) async fn start(&self, files: PlacedFiles) -> Result<(), Refusal> {
-        self.ingress.may_run()?;
+        self.ingress.runs.may_begin()?;
         self.made(RunMode::Async, Some(START_TIME), files)
             .await
             .map(drop)
@@ -109,10 +97,12 @@ impl Calling<'_> {
         timeout: Option<Duration>,
         files: PlacedFiles,
     ) -> Result<Bytes, Refusal> {
-        let begun = self.begin(files).await?;
-        let (path, body) = (hosted::path(self.call, manner), self.body(&begun.links));
-        match self
-            .upstream()
+        let at = Instant::now();
+        let run = self.prepare(files).await?;
+        let (path, body) = (hosted::path(self.call, manner), self.body(run.links()));
+        let upstream = run.upstream().clone();
+        let taken = run.sent();
+        match upstream
             .call_raw(&path, body, &self.caller.key, timeout)
             .await
         {
@@ -120,26 +110,25 @@ impl Calling<'_> {
                 self.taken().await;
                 Ok(answer.into_body())
             }
-            Ok(answer) => Err(self.refused(begun, &answer).await),
-            Err(error) => Err(self.unanswered(begun, &error).await),
+            Ok(answer) => Err(self.refused(taken, &answer).await),
+            Err(error) => Err(self.unanswered(taken, at, &error).await),
         }
     }
 
     /// Calls the upstream and passes its events on as they come.
     pub(super) async fn events(&self, files: PlacedFiles) -> Result<Answered, Refusal> {
-        let begun = self.begin(files).await?;
+        let at = Instant::now();
+        let run = self.prepare(files).await?;
         let path = hosted::path(self.call, RunMode::Stream);
-        let body = self.body(&begun.links);
-        let upstream = match self
-            .upstream()
-            .open_raw(&path, body, &self.caller.key)
-            .await
-        {
-            Ok(upstream) => upstream,
-            Err(error) => return Err(self.unanswered(begun, &error).await),
+        let body = self.body(run.links());
+        let upstream = run.upstream().clone();
+        let taken = run.sent();
+        let answer = match upstream.open_raw(&path, body, &self.caller.key).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.unanswered(taken, at, &error).await),
         };
-        if !upstream.status().is_success() {
-            let (head, body) = upstream.into_parts();
+        if !answer.status().is_success() {
+            let (head, body) = answer.into_parts();
             let body =
                 tokio::time::timeout(ERROR_TIME, Limited::new(body, MAX_ERROR).collect()).await;
             let body = body
@@ -147,10 +136,10 @@ impl Calling<'_> {
                 .and_then(Result::ok)
                 .map(|body| body.to_bytes())
                 .unwrap_or_default();
-            return Err(self.refused(begun, &Response::from_parts(head, body)).await);
+            return Err(self.refused(taken, &Response::from_parts(head, body)).await);
         }
         self.taken().await;
-        if !event_stream::is_events(upstream.headers()) {
+        if !event_stream::is_events(answer.headers()) {
             return Err(Refusal::UpstreamFailed(
                 "the answer is no stream of events".into(),
             ));
@@ -158,7 +147,7 @@ impl Calling<'_> {
         Ok(Answered {
             outcome: Outcome::Proxied,
             event: None,
-            answer: event_stream::relay(upstream),
+            answer: event_stream::relay(answer),
         })
     }
 
@@ -171,16 +160,6 @@ impl Calling<'_> {
             account,
             class: Class::Interactive,
         }
-    }
-
-    /// The upstream, with the share of its request budget that the call's account has.
-    fn upstream(&self) -> Upstream {
-        let Route { account, class, .. } = self.route();
-        self.dropin.upstream.of(Draw {
-            account,
-            class,
-            claimed: false,
-        })
     }
 
     /// The body of a call that goes at once. It is no event: the marks of its fences are of an id that it alone has.
@@ -222,34 +201,23 @@ impl Calling<'_> {
     }
 
     /// Counts the run and makes links to its files.
-    async fn begin(&self, files: PlacedFiles) -> Result<AtOnce, Refusal> {
-        let (ingress, route, at) = (self.ingress, self.route(), Instant::now());
-        ingress.has_turn(&self.upstream())?;
+    async fn prepare(&self, files: PlacedFiles) -> Result<Prepared, Refusal> {
+        let (runs, route) = (&self.ingress.runs, self.route());
         if files.bytes() > 0 {
+            // A call that is refused takes no disk.
+            runs.upstream_for(&route.account, route.class)?;
             self.take_disk(&files).await?;
         }
-        let counted = match self.caller.standing {
-            KeyStanding::Unproved => {
-                ingress.has_runs(&route, &self.call.params).await?;
-                None
-            }
-            KeyStanding::Own | KeyStanding::Foreign => {
-                Some(ingress.spend(&route, &self.call.params).await?)
-            }
+        let order = RunOrder {
+            route: &route,
+            params: &self.call.params,
+            proof: None,
+            files: files.into_files(),
+            // The run of a key that is not proved is counted when the upstream has taken it.
+            is_counted: self.caller.standing != KeyStanding::Unproved,
         };
-        let files = files.into_files();
-        match links::make(ingress, NAME, &files).await {
-            Ok(links) => Ok(AtOnce {
-                at,
-                files,
-                links,
-                counted,
-            }),
-            Err(refusal) => {
-                self.give_back(counted).await;
-                Err(refusal)
-            }
-        }
+        let run = Prepared::new(runs, order).await?;
+        run.ok_or_else(|| Refusal::Internal("a call without a proof was made before".into()))
     }
 
     /// The upstream has taken the call, and so its key.
@@ -267,7 +235,8 @@ impl Calling<'_> {
             .and_then(|()| limits.dropin_foreign(&mut LimitReport::default()));
         if let Err(refusal) = self
             .ingress
-            .spend(&self.route(), &self.call.params)
+            .runs
+            .count(&self.route(), &self.call.params)
             .await
             .map(drop)
         {
@@ -279,9 +248,9 @@ impl Calling<'_> {
     }
 
     /// The refusal of a call that the upstream did not take.
-    async fn refused(&self, begun: AtOnce, answer: &Response<Bytes>) -> Refusal {
+    async fn refused(&self, taken: Taken, answer: &Response<Bytes>) -> Refusal {
         if answer.status().is_client_error() {
-            self.undo(begun).await;
+            taken.give_back().await;
         }
         let status = answer.status();
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
@@ -317,27 +286,15 @@ impl Calling<'_> {
         }
     }
 
-    async fn unanswered(&self, begun: AtOnce, error: &SendError) -> Refusal {
+    async fn unanswered(&self, taken: Taken, at: Instant, error: &SendError) -> Refusal {
         let cause = error.to_string();
-        let was_long = begun.at.elapsed() >= self.dropin.upstream.run_timeout();
+        let was_long = at.elapsed() >= self.dropin.upstream.run_timeout();
         if matches!(error, SendError::NotSent(_)) {
-            self.undo(begun).await;
+            taken.give_back().await;
         }
         match error {
             SendError::Ambiguous(_) if was_long => Refusal::UpstreamSilent(cause),
             _ => Refusal::UpstreamFailed(cause),
-        }
-    }
-
-    /// Gives back what the call has taken: it certainly reached nobody, or was refused.
-    async fn undo(&self, begun: AtOnce) {
-        links::take_back(self.ingress, &begun.files).await;
-        self.give_back(begun.counted).await;
-    }
-
-    async fn give_back(&self, counted: Option<CountedRun>) {
-        if let Some(counted) = counted {
-            counted.give_back(&*self.ingress.intake.inbox).await;
         }
     }
 }

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::NAME;
 use crate::inbox::Inbox;
-use crate::intake::inbox_refusal;
 use crate::model::Refusal;
+use crate::run::inbox_refusal;
 
 /// Time that a measurement is good for; what is kept in the meantime is added to it.
 const LOOK: Duration = Duration::from_secs(60);

@@ -215,7 +215,7 @@ async fn run(
     wants_events: bool,
     log: &RequestLog,
 ) -> Result<Answered, Refusal> {
-    calling.ingress.may_run()?;
+    calling.ingress.runs.may_begin()?;
     let call = calling.call;
     if calling.once.is_some() {
         let end = calling.durable(files, log, true).await?;

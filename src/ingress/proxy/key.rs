@@ -8,7 +8,7 @@ use percent_encoding::percent_decode;
 
 use super::Proxy;
 use super::allow::{self, CallTarget, OpenedCall};
-use crate::config::Secret;
+use crate::config::{GatewayKey, Secret};
 use crate::limit::{LimitReport, RateLimits};
 use crate::model::{Refusal, Timestamp, UpstreamIds};
 use crate::source::Keyring;
@@ -80,7 +80,7 @@ pub(super) fn judge(
     }
     let Some(key) = keyring.find(presented.as_bytes()) else {
         if proxy.require_key {
-            return Err(Refusal::KeyRefused("it is no gateway key".to_owned()));
+            return Err(Refusal::KeyRefused("not a gateway key".to_owned()));
         }
         // A key with something around it is still a key.
         if keyring.is_within(presented.as_bytes()) {
@@ -92,41 +92,62 @@ pub(super) fn judge(
             ..KeyVerdict::default()
         });
     };
-    let refused = |why: &str| Refusal::KeyRefused(format!("key {} {why}", key.name));
-    if key.is_over(asked.now) {
-        return Err(refused("has expired"));
-    }
-    if !key.is_good_at(&proxy.prefix) {
-        return Err(refused("is not good for this prefix"));
-    }
-    let opened = match key.is_limited() {
-        true => allow::open(key, &wish, |task| ids.owns(&key.name, task)),
-        false => Some(OpenedCall::Other),
-    };
-    let opened = opened.ok_or_else(|| refused("does not open this path with this method"))?;
-    limits.key(&key.name, told)?;
-    let judged = |upstream_key| KeyVerdict {
-        upstream_key: Some(upstream_key),
-        name: Some(key.name.clone()),
+    let verdict = KeyVerdict {
+        begins_run,
         presented: keyring
             .name_of(key, presented.as_bytes())
             .map(str::to_owned),
-        begins_run,
-        begins_own_run: opened == OpenedCall::Run && key.isolate,
+        ..KeyVerdict::default()
     };
-    if !proxy.exchange_keys {
-        return Ok(judged(presented.clone()));
+    let opened = open(key, ids, &wish, asked)?;
+    limits.key(&key.name, told)?;
+    Ok(KeyVerdict {
+        upstream_key: Some(exchange(key, presented, asked.proxy)?),
+        name: Some(key.name.clone()),
+        begins_own_run: opened == OpenedCall::Run && key.isolate,
+        ..verdict
+    })
+}
+
+fn refused(key: &GatewayKey, why: &str) -> Refusal {
+    Refusal::KeyRefused(format!("key {} {why}", key.name))
+}
+
+/// Finds out if a gateway key may make a call.
+fn open(
+    key: &GatewayKey,
+    ids: &UpstreamIds,
+    wish: &CallTarget<'_>,
+    asked: &KeyedRequest<'_>,
+) -> Result<OpenedCall, Refusal> {
+    if key.is_over(asked.now) {
+        return Err(refused(key, "has expired"));
     }
-    let own = key
-        .upstream_key
-        .as_ref()
-        .filter(|_| !asked.proxy.has_own_key);
+    if !key.is_good_at(&asked.proxy.config.prefix) {
+        return Err(refused(key, "is not good for this prefix"));
+    }
+    if !key.is_limited() {
+        return Ok(OpenedCall::Other);
+    }
+    allow::open(key, wish, |task| ids.owns(&key.name, task))
+        .ok_or_else(|| refused(key, "does not open this path with this method"))
+}
+
+/// The key that goes upstream in the place of a gateway key.
+fn exchange(
+    key: &GatewayKey,
+    presented: &HeaderValue,
+    proxy: &Proxy,
+) -> Result<HeaderValue, Refusal> {
+    if !proxy.config.exchange_keys {
+        return Ok(presented.clone());
+    }
+    let own = key.upstream_key.as_ref().filter(|_| !proxy.has_own_key);
     let upstream_key = own
         .and_then(Secret::as_header)
-        .or_else(|| asked.proxy.key_here.clone());
+        .or_else(|| proxy.key_here.clone());
     upstream_key
-        .map(judged)
-        .ok_or_else(|| refused("has no upstream_key for the server behind this prefix"))
+        .ok_or_else(|| refused(key, "has no upstream_key for the server behind this prefix"))
 }
 
 /// A gateway key that stands anywhere but in `x-api-key`.

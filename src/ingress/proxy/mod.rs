@@ -42,7 +42,6 @@ use crate::config::{self, Config, ProxyConfig, Secret};
 use crate::model::{Account, Class, Refusal};
 use crate::net::{Client, SendError};
 use crate::source::Keyring;
-use crate::upstream::Draw;
 
 use key::KeyVerdict;
 use stream::Upward;
@@ -216,14 +215,9 @@ fn upward<B>(
 
 /// Waits for the turn of a call that begins a run, where one may begin.
 async fn may_begin(ingress: &Ingress, key: Option<&str>) -> Result<(), Refusal> {
-    ingress.may_run()?;
+    ingress.runs.may_begin()?;
     let account = key.map_or(Account::Foreign, |name| Account::Key(name.to_owned()));
-    let upstream = ingress.upstream.of(Draw {
-        account,
-        class: Class::Interactive,
-        claimed: false,
-    });
-    ingress.has_turn(&upstream)?;
+    let upstream = ingress.runs.upstream_for(&account, Class::Interactive)?;
     upstream.wait_for_permit().await;
     Ok(())
 }
