@@ -5,6 +5,8 @@
 //! is sent, only its result says if the run began.
 
 mod links;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
