@@ -11,7 +11,7 @@ const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// Runs at an upstream that does not answer, one a day.
 async fn runs(folder: &Path) -> Arc<Runs> {
-    let text = "[limits]\nruns_per_day = 1\n[upstream]\nbase_url = \"http://127.0.0.1:1\"\napi_key = \"literal:k\"\n";
+    let text = "[limits.runs_per_day]\nwhole = 1\n[upstream]\nbase_url = \"http://127.0.0.1:1\"\napi_key = \"literal:k\"\n";
     let problems = Problems::default();
     let config = Config::parse("t", text, folder, std::iter::empty(), &problems)
         .unwrap_or_else(|| panic!("{:?}", problems.into_sorted()));
