@@ -48,7 +48,7 @@ use crate::net::{
     ServerTls, TurnedAway, descriptors, download, listen,
 };
 use crate::reconcile::{self, ActiveReconciles, Reconciler};
-use crate::run::Runs;
+use crate::run::RunContext;
 use crate::source::Sources;
 use crate::source::WebClient;
 use crate::telemetry::{Metrics, RefusedSamples, SparseLines, Uses};
@@ -483,7 +483,7 @@ impl Parts {
             &kept.share,
             kept.limits.load().as_deref(),
         ));
-        let runs = Arc::new(Runs {
+        let runs = Arc::new(RunContext {
             upstream: upstream.clone(),
             budgets: Budgets::new(config),
             inbox: kept.inbox.clone(),

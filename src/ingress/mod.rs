@@ -55,7 +55,7 @@ use crate::intake::Intake;
 use crate::limit::RateLimits;
 use crate::model::{Outcome, Refusal, RequestId, UpstreamIds};
 use crate::net::{ConnectionObserver, HeadFault, LoopGuard, TurnedAway};
-use crate::run::Runs;
+use crate::run::RunContext;
 use crate::source::WebClient;
 use crate::telemetry::{Metrics, RefusedSamples, Uses};
 
@@ -72,7 +72,7 @@ pub struct Ingress {
     /// The way from a proved request into the inbox.
     pub intake: Arc<Intake>,
     /// Runs that begin at once.
-    pub runs: Arc<Runs>,
+    pub runs: Arc<RunContext>,
     /// Rate limits.
     pub limits: Arc<RateLimits>,
     /// The last uses of secrets and keys.

@@ -11,7 +11,7 @@ use super::{Ingress, event_stream};
 use crate::config::{Respond, RunMode};
 use crate::mapping::getter::shape;
 use crate::model::{AttemptResult, NewEvent, Outcome, Refusal};
-use crate::run::{Prepared, Ran, RunOrder};
+use crate::run::{PreparedRun, Ran, RunOrder};
 use crate::source::Source;
 use crate::upstream::Call;
 
@@ -51,7 +51,7 @@ pub(super) async fn run(
         files: event.attachments.clone(),
         is_counted: true,
     };
-    let Some(run) = Prepared::new(&ingress.runs, order).await? else {
+    let Some(run) = PreparedRun::new(&ingress.runs, order).await? else {
         return Ok(answered(
             Outcome::Replayed,
             json(StatusCode::ACCEPTED, r#"{"status":"duplicate"}"#),

@@ -1,12 +1,12 @@
 //! Links to the files of a run that begins at once.
 
-use super::Runs;
+use super::RunContext;
 use crate::attachment::StoreError;
 use crate::model::{Attachment, Refusal};
 
 /// Keeps the files of a run, and makes links to them. Files of a run that is refused are taken back with it.
 pub(super) async fn make(
-    runs: &Runs,
+    runs: &RunContext,
     source: &str,
     files: &[Attachment],
 ) -> Result<Vec<String>, Refusal> {
@@ -32,7 +32,7 @@ pub(super) async fn make(
 }
 
 /// Takes back the files of a run that did not begin.
-pub(super) async fn take_back(runs: &Runs, files: &[Attachment]) {
+pub(super) async fn take_back(runs: &RunContext, files: &[Attachment]) {
     let Some(store) = runs.files.as_ref().filter(|_| !files.is_empty()) else {
         return;
     };

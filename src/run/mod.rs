@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shared parts of all runs that begin at once.
 #[derive(Debug)]
-pub struct Runs {
+pub struct RunContext {
     /// The upstream that makes them.
     pub upstream: Upstream,
     /// Budgets of runs a day.
@@ -67,7 +67,7 @@ pub struct RunOrder<'o> {
 
 /// A run that may begin. Dropped before it is sent, it gives back what it has taken.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedRun {
     upstream: Upstream,
     links: Vec<String>,
     taken: Taken,
@@ -76,7 +76,7 @@ pub struct Prepared {
 /// Count, proof and files of a run. Given back on drop until the call is sent.
 #[derive(Debug)]
 pub struct Taken {
-    runs: Arc<Runs>,
+    runs: Arc<RunContext>,
     is_sent: bool,
     counted: Option<CountedRun>,
     marks: Vec<ProofMark>,
@@ -94,7 +94,7 @@ pub enum Ran {
     Broken(SendError),
 }
 
-impl Runs {
+impl RunContext {
     /// Refuses a run while an operator has paused all of them. A kept event waits instead.
     pub fn may_begin(&self) -> Result<(), Refusal> {
         if self.paused.load(Ordering::Relaxed) {
@@ -136,9 +136,12 @@ impl Runs {
     }
 }
 
-impl Prepared {
+impl PreparedRun {
     /// Takes what a run needs. Absent if its proof was used before.
-    pub async fn new(runs: &Arc<Runs>, mut order: RunOrder<'_>) -> Result<Option<Self>, Refusal> {
+    pub async fn new(
+        runs: &Arc<RunContext>,
+        mut order: RunOrder<'_>,
+    ) -> Result<Option<Self>, Refusal> {
         let mut taken = Taken {
             runs: runs.clone(),
             is_sent: false,
@@ -266,7 +269,7 @@ impl Drop for Taken {
 }
 
 async fn give_back(
-    runs: &Runs,
+    runs: &RunContext,
     counted: Option<CountedRun>,
     marks: Vec<ProofMark>,
     files: &[Attachment],

@@ -10,14 +10,14 @@ use crate::upstream::Budget;
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// Runs at an upstream that does not answer, one a day.
-async fn runs(folder: &Path) -> Arc<Runs> {
+async fn runs(folder: &Path) -> Arc<RunContext> {
     let text = "[limits.runs_per_day]\nwhole = 1\n[upstream]\nbase_url = \"http://127.0.0.1:1\"\napi_key = \"literal:k\"\n";
     let problems = Problems::default();
     let config = Config::parse("t", text, folder, std::iter::empty(), &problems)
         .unwrap_or_else(|| panic!("{:?}", problems.into_sorted()));
     let client = Client::new(Duration::from_secs(1), None).unwrap();
     let inbox = SqliteInbox::open(&folder.join("inbox.db"), SqliteOptions::default());
-    Arc::new(Runs {
+    Arc::new(RunContext {
         upstream: Upstream::new(&config.upstream, client, Budget::default()),
         budgets: Budgets::new(&config),
         inbox: Arc::new(inbox.await.unwrap()),
@@ -40,7 +40,7 @@ fn route() -> Route {
     }
 }
 
-async fn prepared(runs: &Arc<Runs>) -> Result<Option<Prepared>, Refusal> {
+async fn prepared(runs: &Arc<RunContext>) -> Result<Option<PreparedRun>, Refusal> {
     let order = RunOrder {
         route: &route(),
         params: &Params::default(),
@@ -48,7 +48,7 @@ async fn prepared(runs: &Arc<Runs>) -> Result<Option<Prepared>, Refusal> {
         files: Vec::new(),
         is_counted: true,
     };
-    Prepared::new(runs, order).await
+    PreparedRun::new(runs, order).await
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use crate::model::{
     Class, Destination, DestinationKind, EventId, HostedCall, Name, Outcome, Refusal, Route,
 };
 use crate::net::SendError;
-use crate::run::{Prepared, RunOrder, Taken};
+use crate::run::{PreparedRun, RunOrder, Taken};
 use crate::upstream::hosted;
 
 /// Bounds within which an error is read in place of a stream.
@@ -201,7 +201,7 @@ impl Calling<'_> {
     }
 
     /// Counts the run and makes links to its files.
-    async fn prepare(&self, files: PlacedFiles) -> Result<Prepared, Refusal> {
+    async fn prepare(&self, files: PlacedFiles) -> Result<PreparedRun, Refusal> {
         let (runs, route) = (&self.ingress.runs, self.route());
         if files.bytes() > 0 {
             // A call that is refused takes no disk.
@@ -216,7 +216,7 @@ impl Calling<'_> {
             // The run of a key that is not proved is counted when the upstream has taken it.
             is_counted: self.caller.standing != KeyStanding::Unproved,
         };
-        let run = Prepared::new(runs, order).await?;
+        let run = PreparedRun::new(runs, order).await?;
         run.ok_or_else(|| Refusal::Internal("a call without a proof was made before".into()))
     }
 
