@@ -16,11 +16,13 @@ async fn runs(folder: &Path) -> Arc<RunContext> {
     let config = Config::parse("t", text, folder, std::iter::empty(), &problems)
         .unwrap_or_else(|| panic!("{:?}", problems.into_sorted()));
     let client = Client::new(Duration::from_secs(1), None).unwrap();
-    let inbox = SqliteInbox::open(&folder.join("inbox.db"), SqliteOptions::default());
+    let inbox = SqliteInbox::open(&folder.join("inbox.db"), SqliteOptions::default())
+        .await
+        .unwrap();
     Arc::new(RunContext {
         upstream: Upstream::new(&config.upstream, client, Budget::default()),
         budgets: Budgets::new(&config),
-        inbox: Arc::new(inbox.await.unwrap()),
+        inbox: Arc::new(inbox),
         files: None,
         metrics: Arc::new(Metrics::new()),
         paused: Arc::new(AtomicBool::new(false)),
