@@ -38,6 +38,17 @@ const EVENTS: usize = 30;
 /// The number of times that the process is killed.
 const KILLS: usize = 5;
 
+const CONFIG: &str = r#"
+[upstream]
+base_url = "http://127.0.0.1:9"
+[dispatch]
+concurrency = 2
+[sources.s]
+provider = "custom"
+agent = "a"
+verify = { scheme = "none" }
+"#;
+
 /// A target that writes a journal.
 #[derive(Debug)]
 struct Journal {
@@ -187,8 +198,7 @@ async fn inbox(folder: &Path) -> Arc<SqliteInbox> {
 /// A dispatcher over the inbox of a folder, whose channels are its journal.
 fn dispatcher(folder: &Path, inbox: Arc<SqliteInbox>) -> Dispatcher {
     let problems = Problems::default();
-    let file = "[upstream]\nbase_url = \"http://127.0.0.1:9\"\n[dispatch]\nconcurrency = 2\n";
-    let config = Config::parse("t", file, folder, std::iter::empty(), &problems);
+    let config = Config::parse("t", CONFIG, folder, std::iter::empty(), &problems);
     let config = config.unwrap_or_else(|| panic!("{:?}", problems.into_sorted()));
     let (budget, metrics) = (Budget::default(), Arc::new(Metrics::new()));
     let client = Client::new(Duration::from_secs(5), None).unwrap();
