@@ -204,5 +204,6 @@ fn push() -> Received {
         headers,
         body: body.into(),
         peer: Ipv4Addr::LOCALHOST.into(),
+        certificate: None,
     }
 }

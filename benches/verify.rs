@@ -117,6 +117,7 @@ fn event() -> Received {
         headers,
         body: body.into(),
         peer: Ipv4Addr::LOCALHOST.into(),
+        certificate: None,
     }
 }
 

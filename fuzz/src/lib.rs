@@ -527,5 +527,6 @@ fn request(method: Method, target: &str, headers: &[(&[u8], &[u8])], body: &[u8]
         headers: map,
         body: Bytes::copy_from_slice(body),
         peer: Ipv4Addr::LOCALHOST.into(),
+        certificate: None,
     }
 }

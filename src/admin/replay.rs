@@ -449,6 +449,7 @@ fn changed(
         headers,
         body,
         peer: Ipv4Addr::UNSPECIFIED.into(),
+        certificate: None,
     })
 }
 

@@ -13,7 +13,7 @@ mod settings;
 mod share;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{self, AdminState, Loaded, Stopper};
 use crate::attachment::Files;
-use crate::config::{Config, Problems, Secret, sense};
+use crate::config::{Config, Place, Problems, Secret, TlsFiles, sense};
 use crate::dispatch::replay::{Remap, Replayer};
 use crate::dispatch::{Dispatcher, DispatcherParts, Throttle};
 use crate::inbox::codec::{self, Codec};
@@ -262,7 +262,7 @@ impl App {
             .server
             .tls
             .as_ref()
-            .map(|files| ServerTls::load(&files.cert.value, &files.key.value))
+            .map(ServerTls::load)
             .transpose()?;
         let options = listen_options(&config, tls.clone());
         let public_address = listeners
@@ -649,7 +649,8 @@ async fn renew(tls: Option<ServerTls>, mut told: mpsc::Receiver<()>) {
     let Some(tls) = tls else { return };
     while let Ok(Some(())) | Err(_) = tokio::time::timeout(LOOK_FOR_CERTIFICATE, told.recv()).await
     {
-        let (cert, key) = tls.files();
+        let files = tls.files();
+        let (cert, key) = (&*files.cert, &*files.key);
         match tls.reload() {
             Ok(false) => {}
             Ok(true) => {
@@ -667,23 +668,35 @@ async fn renew(tls: Option<ServerTls>, mut told: mpsc::Receiver<()>) {
 pub fn compile(file: &Path, problems: &Problems) -> Option<(Config, Sources)> {
     let (config, sources) = compiled(Config::load(file, problems)?, problems);
     if let Some(files) = &config.server.tls
-        && let Err(error) = ServerTls::load(&files.cert.value, &files.key.value)
+        && let Err(error) = ServerTls::load(files)
     {
-        let place = if error.file == files.key.value {
-            &files.key.place
-        } else {
-            &files.cert.place
-        };
-        problems.error_hint(
-            place,
-            error.to_string(),
-            "write the certificate with its chain, and its key, as PEM",
-        );
+        let (place, hint) = tls_file(files, &error.file);
+        problems.error_hint(place, error.to_string(), hint);
     }
     sense::check(&config, problems);
     reconcile::check(&config, &sources, problems);
     check_held(&config, &sources, problems);
     (!problems.any_error()).then_some((config, sources))
+}
+
+/// Where a TLS file is named, and what has to stand in it.
+fn tls_file<'f>(files: &'f TlsFiles, file: &Path) -> (&'f Place, &'static str) {
+    let pair = "write the certificate with its chain, and its key, as PEM";
+    let clients = files.clients.as_ref();
+    let crl = clients.and_then(|clients| clients.crl.as_ref());
+    if files.key.value == file {
+        (&files.key.place, pair)
+    } else if let Some(clients) = clients.filter(|clients| clients.ca.value == file) {
+        let hint = "write the certificates of the CAs that sign client certificates, as PEM";
+        (&clients.ca.place, hint)
+    } else if let Some(crl) = crl.filter(|crl| crl.value == file) {
+        (
+            &crl.place,
+            "write the revocation lists of these CAs, as PEM",
+        )
+    } else {
+        (&files.cert.place, pair)
+    }
 }
 
 /// The same for one source alone: what others, the upstream and callers need is not asked for.
@@ -765,6 +778,7 @@ impl ConnectionObserver for Unwatched {
     fn opened(&self) {}
     fn closed(&self) {}
     fn turned_away(&self, _: TurnedAway) {}
+    fn certificate_refused(&self, _: IpAddr, _: &str) {}
     fn full_answer(&self) -> Option<Bytes> {
         None
     }

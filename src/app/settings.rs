@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{Config, Table, Value};
 
 /// Settings that are read at the start only. All others hold from the reload on.
-const AT_START: [&str; 33] = [
+const AT_START: [&str; 36] = [
     "admin.listen",
     "attachments.ca_file",
     "attachments.settings.",
@@ -40,6 +40,9 @@ const AT_START: [&str; 33] = [
     "server.max_requests",
     "server.proxy_protocol",
     "server.tls.cert",
+    "server.tls.client_auth",
+    "server.tls.client_ca",
+    "server.tls.client_crl",
     "server.tls.key",
     "server.trusted_proxies",
     "server.write_stall",

@@ -314,6 +314,7 @@ impl Visitor {
                 body.clone()
             },
             peer: self.public.ip(),
+            certificate: None,
         };
         received
             .headers

@@ -169,6 +169,7 @@ fn request(
         headers,
         body,
         peer: Ipv4Addr::LOCALHOST.into(),
+        certificate: None,
     })
 }
 

@@ -42,7 +42,7 @@ pub use provider::{Ack, Kind, Provider, Runs, Sample, Setup, find_provider, fold
 pub use reconcile::{LogKind, ProviderLog, ReconcileConfig};
 pub use secret::Secret;
 pub use section::Section;
-pub use server::{Forwarding, Server, TlsFiles};
+pub use server::{ClientAuth, Forwarding, Server, TlsFiles};
 pub use source::{
     EventJson, OnUnknown, OnUnmappable, QueryUse, ReplayWindow, Respond, RunFields, RunMode,
     SourceConfig, TaskIdForm,

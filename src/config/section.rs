@@ -16,7 +16,7 @@ use super::problem::{Located, Place, Problems};
 use super::secret::Secret;
 use super::unit::{self, Rate};
 use crate::model::block::InvalidBlock;
-use crate::model::{Block, Timestamp};
+use crate::model::{Block, CertificatePattern, InvalidPattern, Timestamp};
 
 /// One table, being read.
 pub struct Section<'a> {
@@ -250,6 +250,29 @@ impl<'a> Section<'a> {
             }
         }
         Some(blocks)
+    }
+
+    /// A list of patterns for client certificates.
+    pub fn certificate_patterns(&self, key: &str) -> Vec<Located<CertificatePattern>> {
+        let mut patterns = Vec::new();
+        for text in self.texts(key).unwrap_or_default() {
+            match text.parse() {
+                Ok(value) => patterns.push(Located {
+                    value,
+                    place: text.place,
+                }),
+                Err(InvalidPattern) => self.problems.error_hint(
+                    &text.place,
+                    format!(
+                        "{} has \"{}\" in it, which is not a pattern for certificates",
+                        self.path(key),
+                        text.escape_debug()
+                    ),
+                    "write \"dns:NAME\", \"uri:…\", \"email:…\", \"ip:…\", \"cn:…\", \"subject:…\", \"sha256:FINGERPRINT\" or \"any\"",
+                ),
+            }
+        }
+        patterns
     }
 
     /// The address of a host that a token may be shown to; nothing but a path may follow it.

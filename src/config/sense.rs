@@ -43,6 +43,7 @@ pub fn check(config: &Config, problems: &Problems) {
     sense.public_url();
     for source in &config.sources {
         sense.source(source);
+        sense.client_certs(source);
     }
     config
         .written
@@ -50,6 +51,23 @@ pub fn check(config: &Config, problems: &Problems) {
 }
 
 impl Sense<'_> {
+    /// A source that accepts client certificates needs a listener that asks for them.
+    fn client_certs(&self, source: &SourceConfig) {
+        let tls = self.config.server.tls.as_ref();
+        if let Some(pattern) = source.client_certs.first()
+            && tls.and_then(|tls| tls.clients.as_ref()).is_none()
+        {
+            self.problems.error_hint(
+                &pattern.place,
+                format!(
+                    "source {} has client_certs, and the public listener asks for no client certificate",
+                    source.name
+                ),
+                "set [server.tls] client_ca = \"tls/clients.pem\" to the CA that signs the certificates of its callers",
+            );
+        }
+    }
+
     fn place(&self, path: &[&str]) -> Place {
         self.config.setting(path)
     }

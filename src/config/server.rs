@@ -72,6 +72,19 @@ pub struct TlsFiles {
     pub cert: Located<PathBuf>,
     /// Its key.
     pub key: Located<PathBuf>,
+    /// Client certificates, where the listener asks for them.
+    pub clients: Option<ClientAuth>,
+}
+
+/// Client certificates at the public listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// CA certificates that client certificates are checked against.
+    pub ca: Located<PathBuf>,
+    /// True if a connection without a client certificate is refused.
+    pub is_required: bool,
+    /// Revocation lists of these CAs.
+    pub crl: Option<Located<PathBuf>>,
 }
 
 impl Server {
@@ -154,6 +167,36 @@ impl TlsFiles {
         Some(Self {
             cert: cert?.map(|file| base.join(file)),
             key: key?.map(|file| base.join(file)),
+            clients: ClientAuth::read(section, base),
+        })
+    }
+}
+
+impl ClientAuth {
+    /// Reads `client_ca`, `client_auth` and `client_crl`.
+    fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
+        let ca = section.text("client_ca").filter(|file| !file.is_empty());
+        let mode = section.one_of("client_auth", &[("request", false), ("require", true)]);
+        let crl = section.text("client_crl").filter(|file| !file.is_empty());
+        let Some(ca) = ca else {
+            for (key, place) in [
+                ("client_auth", mode.map(|mode| mode.place)),
+                ("client_crl", crl.map(|crl| crl.place)),
+            ] {
+                if let Some(place) = place {
+                    section.problems().error_hint(
+                        &place,
+                        format!("{} has no effect without client_ca", section.path(key)),
+                        "name the file of the CA that signs client certificates: client_ca = \"tls/clients.pem\"",
+                    );
+                }
+            }
+            return None;
+        };
+        Some(Self {
+            ca: ca.map(|file| base.join(file)),
+            is_required: mode.is_some_and(|mode| mode.value),
+            crl: crl.map(|crl| crl.map(|file| base.join(file))),
         })
     }
 }

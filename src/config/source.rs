@@ -15,7 +15,8 @@ use super::section::Section;
 use super::unit::Rate;
 use super::{KeepConfig, size};
 use crate::model::{
-    Backlog, Block, Class, Destination, DestinationKind, Overlap, OverlapMode, is_agent_id,
+    Backlog, Block, CertificatePattern, Class, Destination, DestinationKind, Overlap, OverlapMode,
+    is_agent_id,
 };
 
 /// One configured way in.
@@ -29,6 +30,8 @@ pub struct SourceConfig {
     pub provider: Located<String>,
     /// The addresses it may be called from; empty lets all call.
     pub allow: Vec<Block>,
+    /// The client certificates that its callers may show; empty asks for none.
+    pub client_certs: Vec<Located<CertificatePattern>>,
     /// The secrets, all live at once.
     pub secrets: Vec<Located<Secret>>,
     /// True if a misspelled key for `secrets` was reported already.
@@ -280,6 +283,7 @@ impl SourceConfig {
             place: section.place().clone(),
             provider,
             allow: section.blocks("allow").unwrap_or_default(),
+            client_certs: section.certificate_patterns("client_certs"),
             secrets,
             misspelt_secrets: section.is_misspelt("secrets"),
             enrol_file: enrol_file.map(|file| file.value),

@@ -105,6 +105,7 @@ fn admit<'i>(
     if !source.config.allow.is_empty() && !log.peer.is_in(&source.config.allow) {
         return Err(Refusal::AddressNotAllowed);
     }
+    source.accept_certificate(log.certificate.as_deref())?;
     let allow = source.allow();
     if !allow
         .split(", ")

@@ -34,6 +34,7 @@ mod upload_limit;
 mod wait;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -53,11 +54,11 @@ use crate::config::{Config, FileRules};
 use crate::inbox::seal::Sealer;
 use crate::intake::Intake;
 use crate::limit::RateLimits;
-use crate::model::{Outcome, Refusal, RequestId, UpstreamIds};
+use crate::model::{Clock, Outcome, Refusal, RequestId, UpstreamIds};
 use crate::net::{ConnectionObserver, HeadFault, LoopGuard, TurnedAway};
 use crate::run::RunContext;
 use crate::source::WebClient;
-use crate::telemetry::{Metrics, RefusedSamples, Uses};
+use crate::telemetry::{Metrics, RefusedSample, RefusedSamples, SparseLines, Uses};
 
 pub use load_shed::LoadShed;
 pub use memory_limit::{MemoryLimit, largest as largest_held};
@@ -158,30 +159,65 @@ impl BodyLimits {
 impl Ingress {
     /// Counts connections for the accept loop.
     pub fn observer(&self) -> Arc<dyn ConnectionObserver> {
-        Arc::new(Doorkeeper(self.intake.metrics.clone()))
+        Arc::new(ConnectionCounts {
+            metrics: self.intake.metrics.clone(),
+            samples: self.samples.clone(),
+            lines: self.intake.lines.clone(),
+            clock: self.intake.clock.clone(),
+        })
     }
 }
 
+/// Counters of connections, and the record of client certificates that were refused.
 #[derive(Debug)]
-struct Doorkeeper(Arc<Metrics>);
+struct ConnectionCounts {
+    metrics: Arc<Metrics>,
+    samples: Arc<RefusedSamples>,
+    lines: Arc<SparseLines>,
+    clock: Clock,
+}
 
-impl ConnectionObserver for Doorkeeper {
+impl ConnectionObserver for ConnectionCounts {
     fn opened(&self) {
-        self.0.connections.inc();
+        self.metrics.connections.inc();
     }
 
     fn closed(&self) {
-        self.0.connections.dec();
+        self.metrics.connections.dec();
     }
 
     fn turned_away(&self, why: TurnedAway) {
-        self.0.turned_away(why.as_str());
+        self.metrics.turned_away(why.as_str());
+    }
+
+    fn certificate_refused(&self, peer: IpAddr, cause: &str) {
+        let cause = format!("the TLS handshake failed: {cause}");
+        let reason = TurnedAway::Certificate.as_str();
+        if self.lines.admits() {
+            tracing::info!(%peer, reason, cause, "client certificate refused");
+        }
+        let sample = RefusedSample {
+            at: self.clock.now(),
+            request_id: RequestId::new().to_string(),
+            source: None,
+            method: String::new(),
+            path: String::new(),
+            peer,
+            headers: Vec::new(),
+            body_bytes: 0,
+            code: reason,
+            reason,
+            cause,
+            whole: false,
+        };
+        // Whole requests that are kept stay as they are.
+        self.samples.keep(sample, None, usize::MAX);
     }
 
     fn full_answer(&self) -> Option<Bytes> {
         let refusal = Refusal::Overloaded(refuse::retry_soon());
-        self.0.request("", Outcome::Refused, Duration::ZERO);
-        self.0.refused("", refusal.reason());
+        self.metrics.request("", Outcome::Refused, Duration::ZERO);
+        self.metrics.refused("", refusal.reason());
         Some(refuse::on_the_wire(&refusal, RequestId::new()))
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn received(
         headers: head.headers,
         body,
         peer: log.peer.0,
+        certificate: log.certificate.clone(),
     }
 }
 

@@ -146,6 +146,11 @@ pub(super) fn terms(refusal: &Refusal) -> RefusalTerms<'_> {
             "This address may not call here.",
             CloseUnlessDrained,
         ),
+        Refusal::Certificate(_) => new(
+            S::FORBIDDEN,
+            "This client certificate may not call here.",
+            CloseUnlessDrained,
+        ),
         Refusal::TargetTooLong => new(S::URI_TOO_LONG, "The request target is too long.", Close),
         Refusal::TooLarge(_) => new(
             S::PAYLOAD_TOO_LARGE,

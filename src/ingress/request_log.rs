@@ -16,7 +16,7 @@ use super::body_progress::BodyProgress;
 use super::door::{Door, DoorLabel, Wording};
 use super::{Ingress, refuse};
 use crate::limit::LimitReport;
-use crate::model::{EventId, Outcome, Received, Refusal, RequestId, Timestamp};
+use crate::model::{ClientCertificate, EventId, Outcome, Received, Refusal, RequestId, Timestamp};
 use crate::net::{AddressOwner, Peer};
 use crate::source::Source;
 use crate::telemetry::{RefusedSample, WholeRequest};
@@ -49,6 +49,8 @@ pub(super) struct RequestLog {
     pub(super) at: Timestamp,
     pub(super) begun: Instant,
     pub(super) peer: Peer,
+    /// Client certificate of the connection.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// The method; absent where the head could not be read.
     method: Option<Method>,
     path: LoggedPath,
@@ -107,6 +109,7 @@ impl RequestLog {
         if let Some(peer) = request.extensions().get::<Peer>() {
             log.peer = *peer;
         }
+        log.certificate = request.extensions().get().cloned();
         log.method = Some(request.method().clone());
         log.path = match door.masked_path() {
             Some(masked) => LoggedPath::Masked(masked.to_owned()),
@@ -135,6 +138,7 @@ impl RequestLog {
             at: Timestamp::default(),
             begun: Instant::now(),
             peer: Peer([0, 0, 0, 0].into(), AddressOwner::Proxy),
+            certificate: None,
             method: None,
             path: LoggedPath::Masked(String::new()),
             headers: Vec::new(),

@@ -62,5 +62,6 @@ pub fn request_of(event: &EventDetail) -> Received {
         headers: headers.collect(),
         body: event.body.clone(),
         peer: Ipv4Addr::UNSPECIFIED.into(),
+        certificate: None,
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn request(target: &str, headers: &[(&str, &str)], body: &[u8]) -> Re
             .collect(),
         body: body.to_vec().into(),
         peer: [127, 0, 0, 1].into(),
+        certificate: None,
     }
 }
 

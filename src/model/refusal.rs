@@ -36,6 +36,8 @@ pub enum Refusal {
     BadFraming(&'static str),
     /// The source is not to be called from this address.
     AddressNotAllowed,
+    /// The source asks for a client certificate, and the caller showed none or another; why.
+    Certificate(String),
     /// The source takes parameters in the query only as its operator sealed them.
     BadSeal,
     /// The request target is longer than anybody needs.
@@ -223,6 +225,7 @@ impl Refusal {
             Self::SlowHead => "slow_head",
             Self::BadFraming(_) => "bad_framing",
             Self::AddressNotAllowed => "address_not_allowed",
+            Self::Certificate(_) => "client_certificate",
             Self::BadSeal => "bad_seal",
             Self::TargetTooLong => "target_too_long",
             Self::TooLarge(_) => "too_large",
@@ -312,6 +315,7 @@ impl Refusal {
             Self::Upstream { status, .. } => format!("the upstream answered {status}"),
             Self::BadPath => "the path has a \"..\" in it".into(),
             Self::KeyRefused(cause)
+            | Self::Certificate(cause)
             | Self::Invalid(cause)
             | Self::UpstreamFailed(cause)
             | Self::UpstreamSilent(cause)

@@ -4,13 +4,14 @@
 //! [`Verify`]. What stands behind the check takes a `Verified`, so a request nobody checked cannot reach it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use sha2::{Digest as _, Sha256};
 
-use super::{OriginFault, Refusal, RequestId, TextNotes, Timestamp};
+use super::{ClientCertificate, OriginFault, Refusal, RequestId, TextNotes, Timestamp};
 
 /// The field of the query that opens the window in which a handshake may bring a source's secret. It stays in the address
 /// that the provider was given, and says nothing of an event.
@@ -35,6 +36,8 @@ pub struct Received {
     pub body: Bytes,
     /// Who called, behind proxies that are trusted.
     pub peer: IpAddr,
+    /// Client certificate of the connection, checked by the TLS listener.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl Received {

@@ -1,7 +1,6 @@
 //! One connection of a listener: who is calling, in which protocol, and its requests, one by one or side by side.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -29,7 +28,9 @@ use super::observer::{ConnectionObserver, TurnedAway};
 use super::options::ListenOptions;
 use super::proxy_protocol;
 use super::stream::ConnectionStream;
+use super::tls::HandshakeError;
 use super::write_timeout::WriteTimeout;
+use crate::model::ClientCertificate;
 
 /// The smallest buffer that the HTTP library takes.
 const LEAST_BUFFER: usize = 8 * 1024;
@@ -76,10 +77,19 @@ struct OpenedConnection {
     speaks_2: bool,
 }
 
+/// A connection that ended before its first request.
+struct FailedOpening {
+    peer: IpAddr,
+    why: TurnedAway,
+    cause: String,
+}
+
 /// Who is at the other end of a connection.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct RemoteEnd {
     address: IpAddr,
+    /// Its certificate, where it has shown one.
+    certificate: Option<Arc<ClientCertificate>>,
     /// A proxy that had to say in a PROXY header for whom it calls, and did not: what its requests say is the caller's.
     is_silent: bool,
 }
@@ -88,22 +98,17 @@ impl RemoteEnd {
     const fn new(address: IpAddr) -> Self {
         Self {
             address,
+            certificate: None,
             is_silent: false,
         }
     }
 
     /// The caller of a request that came from here.
-    fn client(self, options: &ListenOptions, headers: &HeaderMap) -> Peer {
+    fn client(&self, options: &ListenOptions, headers: &HeaderMap) -> Peer {
         if self.is_silent {
             return Peer(self.address, AddressOwner::Proxy);
         }
         client_address::client(self.address, &options.trusted, options.forwarded, headers)
-    }
-}
-
-impl fmt::Display for RemoteEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address.fmt(f)
     }
 }
 
@@ -140,7 +145,7 @@ impl<S> ListenerContext<S> {
     }
 
     /// Puts down what is known of a request beside what it says: who is calling, and that it is none.
-    fn prepare(&self, request: &mut Request<Incoming>, peer: RemoteEnd, fault: Option<HeadFault>) {
+    fn prepare(&self, request: &mut Request<Incoming>, peer: &RemoteEnd, fault: Option<HeadFault>) {
         let client = match fault {
             None => peer.client(&self.options, request.headers()),
             Some(fault) => {
@@ -149,6 +154,9 @@ impl<S> ListenerContext<S> {
             }
         };
         request.extensions_mut().insert(client);
+        if let Some(certificate) = &peer.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
     }
 }
 
@@ -188,9 +196,12 @@ pub(super) async fn run<S, B>(
         };
         match opened {
             Ok(opened) => opened,
-            Err((why, what)) => {
+            Err(FailedOpening { peer, why, cause }) => {
                 shared.observer.turned_away(why);
-                tracing::debug!(%peer, why = why.as_str(), what, "connection ended early");
+                if why == TurnedAway::Certificate {
+                    shared.observer.certificate_refused(peer, &cause);
+                }
+                tracing::debug!(%peer, why = why.as_str(), what = cause, "connection ended early");
                 return;
             }
         }
@@ -209,28 +220,45 @@ async fn open(
     mut socket: TcpStream,
     peer: IpAddr,
     place: &mut ConnectionSlot,
-) -> Result<OpenedConnection, (TurnedAway, String)> {
+) -> Result<OpenedConnection, FailedOpening> {
     let mut peer = RemoteEnd::new(peer);
+    let failed = |peer: &RemoteEnd, why, cause| FailedOpening {
+        peer: peer.address,
+        why,
+        cause,
+    };
     if options.proxy_protocol && client_address::is_trusted(peer.address, &options.trusted) {
         let said = within(PROXY_HEADER_TIME, proxy_protocol::read(&mut socket)).await;
-        match said.map_err(|what| (TurnedAway::ProxyHeader, what))? {
+        match said.map_err(|cause| failed(&peer, TurnedAway::ProxyHeader, cause))? {
             Some(said) => {
                 peer.address = said;
                 if !client_address::is_trusted(said, &options.trusted) && place.share(said).is_err()
                 {
-                    return Err((TurnedAway::Share, String::new()));
+                    return Err(failed(&peer, TurnedAway::Share, String::new()));
                 }
             }
             None => peer.is_silent = true,
         }
     }
     if let Some(tls) = &options.tls {
-        let shaken = within(options.head_timeout, tls.accept(socket)).await;
-        let (stream, speaks_2) = shaken.map_err(|what| (TurnedAway::Handshake, what))?;
+        let shaken = match timeout(options.head_timeout, tls.accept(socket)).await {
+            Ok(Ok(shaken)) => shaken,
+            Ok(Err(HandshakeError::Certificate(cause))) => {
+                return Err(failed(&peer, TurnedAway::Certificate, cause));
+            }
+            Ok(Err(HandshakeError::Other(error))) => {
+                return Err(failed(&peer, TurnedAway::Handshake, error.to_string()));
+            }
+            Err(_) => {
+                let cause = not_within(options.head_timeout);
+                return Err(failed(&peer, TurnedAway::Handshake, cause));
+            }
+        };
+        peer.certificate = shaken.certificate;
         return Ok(OpenedConnection {
-            stream: ConnectionStream::Tls(Box::new(stream)),
+            stream: ConnectionStream::Tls(Box::new(shaken.stream)),
             peer,
-            speaks_2,
+            speaks_2: shaken.speaks_2,
         });
     }
     if !options.http2_cleartext {
@@ -277,8 +305,12 @@ async fn within<T>(
     match timeout(time, what).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("not within {} s", time.as_secs_f64())),
+        Err(_) => Err(not_within(time)),
     }
+}
+
+fn not_within(time: Duration) -> String {
+    format!("not within {} s", time.as_secs_f64())
 }
 
 async fn serve_1<S, B>(
@@ -308,12 +340,13 @@ async fn serve_1<S, B>(
     let io = Http1Filter::new(stream, max_head, head_timeout, notice.clone());
     let io = WriteTimeout::new(TokioIo::new(io), write_stall);
     let number = AtomicU32::new(0);
+    let address = peer.address;
     let builder = shared.one.clone();
     let seat = place.seat();
     let serve = service_fn(move |mut request: Request<Incoming>| {
         shared.prepare(
             &mut request,
-            peer,
+            &peer,
             notice.of(number.fetch_add(1, Ordering::Relaxed)),
         );
         let busy = place.busy();
@@ -330,7 +363,7 @@ async fn serve_1<S, B>(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "connection ended early");
+        tracing::debug!(peer = %address, %error, "connection ended early");
     }
 }
 
@@ -369,9 +402,10 @@ async fn serve_2<S, B>(
     );
     let (builder, observer) = (shared.two.clone(), shared.observer.clone());
     let watched = pulse.clone();
+    let address = peer.address;
     let seat = place.seat();
     let serve = service_fn(move |mut request: Request<Incoming>| {
-        shared.prepare(&mut request, peer, None);
+        shared.prepare(&mut request, &peer, None);
         let (busy, seated) = (watched.busy(), place.busy());
         let pulse = watched.clone();
         let answer = call(shared.service.clone(), request);
@@ -394,7 +428,7 @@ async fn serve_2<S, B>(
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(%peer, %error, "connection ended early");
+                    tracing::debug!(peer = %address, %error, "connection ended early");
                 }
                 return;
             }
@@ -415,14 +449,14 @@ async fn serve_2<S, B>(
                 (H2Verdict::Good, _) => {}
                 (H2Verdict::Cut(why), _) => {
                     observer.turned_away(TurnedAway::Misuse);
-                    tracing::debug!(%peer, why, "connection cut");
+                    tracing::debug!(peer = %address, why, "connection cut");
                     return;
                 }
                 (H2Verdict::WindDown(why), None) => {
                     if pulse.is_flooded() {
                         observer.turned_away(TurnedAway::Misuse);
                     }
-                    tracing::debug!(%peer, why, "connection is to end");
+                    tracing::debug!(peer = %address, why, "connection is to end");
                     end = Some(Instant::now() + WIND_DOWN);
                     connection.as_mut().graceful_shutdown();
                 }

@@ -1,5 +1,7 @@
 //! Reports of what becomes of connections, for the counters.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 
 use super::connection_limit::NoSlot;
@@ -15,6 +17,8 @@ pub enum TurnedAway {
     ProxyHeader,
     /// There was no TLS handshake.
     Handshake,
+    /// The client certificate is missing, or the check refused it.
+    Certificate,
     /// It spoke HTTP/2 in a way that only costs, or did not read its answers.
     Misuse,
 }
@@ -27,6 +31,7 @@ impl TurnedAway {
             Self::Share => "address",
             Self::ProxyHeader => "proxy_header",
             Self::Handshake => "handshake",
+            Self::Certificate => "client_certificate",
             Self::Misuse => "misuse",
         }
     }
@@ -49,6 +54,8 @@ pub trait ConnectionObserver: Send + Sync + 'static {
     fn closed(&self);
     /// One was turned away.
     fn turned_away(&self, why: TurnedAway);
+    /// A handshake failed because of the client certificate, for this cause. [`Self::turned_away`] counts it.
+    fn certificate_refused(&self, peer: IpAddr, cause: &str);
     /// What whoever finds all places taken is told, as it stands on the wire.
     fn full_answer(&self) -> Option<Bytes>;
 }

@@ -122,6 +122,7 @@ impl LogQuery<'_> {
             headers,
             body,
             peer: Ipv4Addr::UNSPECIFIED.into(),
+            certificate: None,
         }
     }
 

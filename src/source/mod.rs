@@ -33,8 +33,12 @@ use crate::config::{Ack, ReplayWindow, SourceConfig};
 use crate::dispatch::owed_delivery;
 use crate::mapping::Mapping;
 use crate::mapping::getter::Getter;
-use crate::model::{DeliveryId, Marks, NewDelivery, Received, Timestamp, UpstreamIds};
-use crate::verify::{Challenge, CheckConfig, RedactedRequest, Scheme, allowed_methods, redacted};
+use crate::model::{
+    ClientCertificate, DeliveryId, Marks, NewDelivery, Received, Refusal, Timestamp, UpstreamIds,
+};
+use crate::verify::{
+    Challenge, CheckConfig, RedactedRequest, Scheme, accepted_as, allowed_methods, redacted,
+};
 
 /// The configured sources, by name.
 #[derive(Debug, Default)]
@@ -125,6 +129,19 @@ impl Source {
     /// The methods that it answers, in the form of an `Allow` header.
     pub fn allow(&self) -> &'static str {
         allowed_methods(&self.challenges)
+    }
+
+    /// Checks the client certificate of a connection against `client_certs`. It is a condition beside the scheme, and
+    /// holds where `enforce` is off, too.
+    pub fn accept_certificate(&self, shown: Option<&ClientCertificate>) -> Result<(), Refusal> {
+        let accepted = &self.config.client_certs;
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        match accepted_as(accepted, shown) {
+            Ok(_) => Ok(()),
+            Err((_, cause)) => Err(Refusal::Certificate(cause)),
+        }
     }
 
     /// True if compressed bodies are taken.

@@ -1,7 +1,9 @@
 //! Dry run of a provider's check: single requests judged without a gateway, a mapping, an inbox or a network.
 
 use crate::config::{Located, Place, Problem, Problems, Provider, Secret, SourceConfig, Table};
-use crate::model::{OriginFault, Proof, Received, Refusal, Strength, Timestamp, Verify as _};
+use crate::model::{
+    CertificatePattern, OriginFault, Proof, Received, Refusal, Strength, Timestamp, Verify as _,
+};
 use crate::verify::challenge::{Challenge, ChallengeOutcome, ChallengeResponse};
 use crate::verify::inputs::SchemeInputs;
 use crate::verify::request::inflate;
@@ -133,8 +135,19 @@ impl DryRun {
             .challenges
             .iter()
             .any(|challenge| challenge.get("store_secret").is_some());
+        // A captured request has no connection, so any certificate would do.
+        let any: Vec<Located<CertificatePattern>> = "any"
+            .parse()
+            .ok()
+            .map(|value| Located {
+                value,
+                place: place.clone(),
+            })
+            .into_iter()
+            .collect();
         let given = SchemeInputs {
             secrets: &secrets,
+            client_certs: &any,
             values: &values,
             has_public_url: true,
             enrols: brings,

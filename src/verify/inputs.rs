@@ -6,10 +6,13 @@ use super::keys::secret_encoding::SecretEncoding;
 use super::template::ContentTemplate;
 use super::template::parse::TemplateSetup;
 use crate::config::{Located, Place, Problems, Secret, Section};
+use crate::model::CertificatePattern;
 
 /// The inputs of a section besides its table.
 pub(crate) struct SchemeInputs<'g> {
     pub(crate) secrets: &'g [Located<Secret>],
+    /// The client certificates that the source accepts.
+    pub(crate) client_certs: &'g [Located<CertificatePattern>],
     pub(crate) values: &'g [(Located<String>, Located<String>)],
     pub(crate) has_public_url: bool,
     /// True if a handshake may bring the secret later.

@@ -5,6 +5,7 @@
 //! argument, and the certificates that requests name are handed in by [`crate::source`].
 
 mod challenge;
+mod client_certificate;
 mod dry_run;
 mod explain;
 mod forward_auth;
@@ -25,6 +26,7 @@ pub(crate) mod tests;
 
 pub use self::challenge::ChallengeResponse;
 pub(crate) use self::challenge::{Challenge, allowed_methods};
+pub(crate) use self::client_certificate::accepted_as;
 pub use self::dry_run::{CheckConfig, DryRun, DryRunResult};
 pub use self::forward_auth::Prepared;
 pub(crate) use self::forward_auth::{ForwardAuth, ServiceVerdict};

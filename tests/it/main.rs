@@ -12,6 +12,7 @@ mod ask;
 mod backup;
 mod batches;
 mod cli;
+mod client_certificate;
 mod cluster;
 mod config;
 mod contradictions;

@@ -406,6 +406,7 @@ fn capture(source: &Source, sample: &Sample, pair: Option<&KeyPair>) -> Result<C
         headers,
         body: Bytes::from(sample.body.clone()),
         peer: Ipv4Addr::LOCALHOST.into(),
+        certificate: None,
     };
     let request =
         source

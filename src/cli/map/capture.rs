@@ -150,6 +150,7 @@ impl Capture {
             headers: self.headers.clone(),
             body: self.body.clone(),
             peer: [127, 0, 0, 1].into(),
+            certificate: None,
         }
     }
 }

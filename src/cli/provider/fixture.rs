@@ -73,6 +73,7 @@ impl Fixture {
             headers: headers(object.get("headers"))?,
             body: body.into(),
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            certificate: None,
         };
         let mut secrets = named("secret", object.get("secret"))?;
         secrets.extend(named("secrets", object.get("secrets"))?);
@@ -128,6 +129,7 @@ impl Fixture {
                 headers,
                 body: bytes[end + gap..].to_vec().into(),
                 peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                certificate: None,
             },
             provider: None,
             secrets: Vec::new(),

@@ -60,6 +60,7 @@ impl DryRun {
     fn scheme_in_words(&self, received: &Received) -> String {
         match self.way(received) {
             Mechanism::Open => "none: whoever knows the address is let in".into(),
+            Mechanism::Certificate(_) => "the client certificate of the connection".into(),
             Mechanism::Ask(ask) => format!("what {} says of it", ask.told()),
             Mechanism::Basic(_) => "HTTP basic auth".into(),
             Mechanism::Token(token, _) => {

@@ -12,6 +12,7 @@ pub(crate) mod tolerance;
 
 use http::header::CONTENT_ENCODING;
 
+use super::client_certificate;
 use super::proof_error::{ProofError, missing};
 use super::request::RequestTexts;
 use super::request::inflate::{self, Compressed};
@@ -80,6 +81,16 @@ impl Mechanism {
                 return Ok(Proof {
                     strength: Strength::None,
                     secret: None,
+                    marks: Vec::new(),
+                });
+            }
+            // TLS keeps others from sending it again, so no mark is used up.
+            Self::Certificate(accepted) => {
+                let shown = request.received.certificate.as_deref();
+                let name = client_certificate::accepted_as(accepted, shown)?;
+                return Ok(Proof {
+                    strength: Strength::Origin,
+                    secret: Some(name.to_owned()),
                     marks: Vec::new(),
                 });
             }

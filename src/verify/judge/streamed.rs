@@ -153,6 +153,9 @@ impl Scheme {
                 self.judge(head, head.at),
                 Some(MarkBuilder::of_shown(head, way.shown())),
             )),
+            Mechanism::Certificate(_) => {
+                Some(StreamedCheck::Judged(self.judge(head, head.at), None))
+            }
             Mechanism::Open => Some(StreamedCheck::Judged(self.judge(head, head.at), None)),
             Mechanism::Token(..) | Mechanism::Jwt(_) | Mechanism::Ask(_) => None,
         }

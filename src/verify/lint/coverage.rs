@@ -17,9 +17,11 @@ impl Scheme {
     pub fn covers(&self, place: &str) -> bool {
         let (kind, name) = place.split_once(':').unwrap_or((place, ""));
         self.ways().all(|way| match way {
-            Mechanism::Open | Mechanism::Ask(_) | Mechanism::Basic(_) | Mechanism::Token(..) => {
-                false
-            }
+            Mechanism::Open
+            | Mechanism::Certificate(_)
+            | Mechanism::Ask(_)
+            | Mechanism::Basic(_)
+            | Mechanism::Token(..) => false,
             Mechanism::Jwt(jwt) => match kind {
                 "claim" => true,
                 "query" => jwt

@@ -182,9 +182,11 @@ impl Scheme {
                 Field::Json(_) | Field::Form(_) | Field::Body => jwt.strength == Strength::Signed,
                 _ => false,
             },
-            Mechanism::Token(..) | Mechanism::Basic(_) | Mechanism::Ask(_) | Mechanism::Open => {
-                true
-            }
+            Mechanism::Token(..)
+            | Mechanism::Basic(_)
+            | Mechanism::Certificate(_)
+            | Mechanism::Ask(_)
+            | Mechanism::Open => true,
         })
     }
 
@@ -249,7 +251,9 @@ impl Mechanism {
                     && !signed.contents.iter().all(|content| content.any(&of_form))
             }
             Self::Jwt(jwt) => jwt.strength == Strength::Origin,
-            Self::Token(..) | Self::Basic(_) | Self::Ask(_) | Self::Open => false,
+            Self::Token(..) | Self::Basic(_) | Self::Certificate(_) | Self::Ask(_) | Self::Open => {
+                false
+            }
         }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) fn compile_source(
     };
     let given = SchemeInputs {
         secrets: &source.secrets,
+        client_certs: &source.client_certs,
         values: &source.values,
         has_public_url,
         // A misspelt key is reported already.

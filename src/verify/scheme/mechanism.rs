@@ -5,6 +5,8 @@ use super::key_material::SigningMethod;
 use super::signed::Signed;
 use crate::config::section::nearest;
 use crate::config::{Located, Section};
+use crate::model::CertificatePattern;
+use crate::verify::client_certificate;
 use crate::verify::forward_auth::ForwardAuth;
 use crate::verify::inputs::SchemeInputs;
 use crate::verify::keys::jwt::Jwt;
@@ -24,6 +26,8 @@ pub(crate) enum Mechanism {
     Token(SharedToken, Option<SignedItems>),
     /// HTTP basic auth.
     Basic(Basic),
+    /// The client certificate of the connection.
+    Certificate(Vec<Located<CertificatePattern>>),
     /// Another service judges.
     Ask(Box<ForwardAuth>),
     /// No check at all.
@@ -31,7 +35,7 @@ pub(crate) enum Mechanism {
 }
 
 /// The words of `scheme`.
-const SCHEMES: [&str; 11] = [
+const SCHEMES: [&str; 12] = [
     "hmac",
     "hash",
     "ed25519",
@@ -41,6 +45,7 @@ const SCHEMES: [&str; 11] = [
     "jwt",
     "token",
     "basic",
+    "client-cert",
     "ask",
     "none",
 ];
@@ -62,6 +67,7 @@ impl Mechanism {
             "jwt" => Some(Self::Jwt(Box::new(Jwt::read(section, setup, given)?))),
             "token" => Self::token(section, setup, given),
             "basic" => Self::basic(section, given),
+            "client-cert" => client_certificate::read(section, given).map(Self::Certificate),
             "ask" => Some(Self::Ask(Box::new(ForwardAuth::read(section, given)?))),
             "none" => Some(Self::Open),
             _ => {
@@ -118,7 +124,7 @@ impl Mechanism {
             Self::Jwt(jwt) => &jwt.keys,
             Self::Token(token, _) => &token.keys,
             Self::Basic(basic) => &basic.keys,
-            Self::Ask(_) | Self::Open => &[],
+            Self::Certificate(_) | Self::Ask(_) | Self::Open => &[],
         }
     }
 }

@@ -137,6 +137,7 @@ impl Scheme {
                 Mechanism::Jwt(jwt) => jwt.asked.clone_from(&asked),
                 Mechanism::Token(..)
                 | Mechanism::Basic(_)
+                | Mechanism::Certificate(_)
                 | Mechanism::Ask(_)
                 | Mechanism::Open => {}
             }

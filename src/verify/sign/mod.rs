@@ -92,7 +92,7 @@ impl Scheme {
         let mut draft = Draft::new(request.clone(), &self.document);
         match way {
             // Only the operator knows what the service wants to see.
-            Mechanism::Open | Mechanism::Ask(_) => {}
+            Mechanism::Open | Mechanism::Certificate(_) | Mechanism::Ask(_) => {}
             Mechanism::Basic(basic) => {
                 let value = format!("Basic {}", BASE64_STANDARD.encode(shown(by, &basic.keys)?));
                 let value = header_value(value.as_bytes())?;

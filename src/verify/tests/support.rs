@@ -112,6 +112,7 @@ pub(crate) fn request(
         headers: map,
         body: body.to_vec().into(),
         peer: [127, 0, 0, 1].into(),
+        certificate: None,
     }
 }
 
