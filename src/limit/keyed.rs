@@ -25,7 +25,7 @@ pub struct Keyed<K: Hash + Eq + Clone + Crowd> {
 }
 
 impl<K: Hash + Eq + Clone + Crowd> Keyed<K> {
-    /// The limit.
+    /// The configured rate.
     pub const fn rate(&self) -> Rate {
         self.rate
     }

@@ -19,26 +19,26 @@ pub struct Limiter {
     rate: Rate,
     share: Share,
     built: ArcSwap<Built<Direct>>,
-    /// When its clock began, and when more may come at the latest; microseconds.
+    /// Start of its clock, and the time after it at which more may come, in microseconds.
     epoch: Instant,
     full: AtomicU64,
 }
 
 type Direct = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
 
-/// How a limit stands for whoever was just counted.
+/// State of a limit after a caller was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitStatus {
     /// The limit.
     pub rate: Rate,
-    /// How many more may come at once.
+    /// Requests that may still come at once.
     pub remaining: u32,
-    /// When all of it may be used again.
+    /// Time until the whole limit may be used again.
     pub reset: Duration,
 }
 
 impl LimitStatus {
-    /// What a snapshot says, of which each request takes as many as there are processes.
+    /// From a snapshot, in which each request takes as many cells as there are processes.
     pub(super) fn of(rate: Rate, processes: NonZeroU32, snapshot: &StateSnapshot) -> Self {
         let remaining = snapshot.remaining_burst_capacity() / processes;
         let used = rate
@@ -77,14 +77,14 @@ impl<L> Built<L> {
         }
     }
 
-    /// Whether it is as it has to be for so many processes.
+    /// True if it was built for this number of processes.
     pub(super) fn fits(&self, rate: Rate, processes: NonZeroU32) -> bool {
         self.burst == burst(rate, processes)
     }
 }
 
 impl Limiter {
-    /// The limit.
+    /// The configured rate.
     pub const fn rate(&self) -> Rate {
         self.rate
     }
@@ -125,8 +125,8 @@ impl Limiter {
         }
     }
 
-    /// What it would say to one more that is not to be counted, where nothing is left. That may be said a little too
-    /// long: it is for those who get nothing either way.
+    /// The answer to one more request that is not counted; `None` while something is left. It may say "nothing left" a
+    /// little too long: it is for callers that are refused either way.
     pub fn full(&self) -> Option<LimitStatus> {
         let full = Duration::from_micros(self.full.load(Ordering::Relaxed));
         let wait = full

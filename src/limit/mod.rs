@@ -1,4 +1,4 @@
-//! How much, how fast: each caller's address, the whole gateway, each source, door and key.
+//! Rate limits: of each caller's address, the whole gateway, each source, door and key.
 //!
 //! A caller's address is counted before anything of the body is read. Everything else counts what is proved, so that
 //! strangers use up nothing of it; what they do is counted apart. Everything is bounded, whoever calls. Processes that
@@ -275,14 +275,14 @@ fn kept<L>(
         .map_or_else(|| Arc::new(make()), Arc::clone)
 }
 
-/// What a limit says that its caller is not told of.
+/// Result of a limit that is not reported to the caller.
 fn alone(counted: Result<LimitStatus, LimitStatus>) -> Result<(), Refusal> {
     counted
         .map(drop)
         .map_err(|left| Refusal::Overloaded(left.reset))
 }
 
-/// What a caller may be told of the limits it was counted by, in the words of the RateLimit header fields
+/// Report to a caller on the limits that counted it, in the words of the RateLimit header fields
 /// (draft-ietf-httpapi-ratelimit-headers).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitReport(Vec<(&'static str, LimitStatus)>);

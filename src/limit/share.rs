@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// How many processes share. Clones are one and the same number.
+/// Number of processes that share a limit. Clones share the number.
 #[derive(Clone, Debug)]
 pub struct Share(Arc<AtomicU32>);
 
@@ -22,7 +22,7 @@ impl Share {
         self.0.swap(processes.max(1), Ordering::Relaxed) != processes.max(1)
     }
 
-    /// How many.
+    /// The number of processes.
     pub fn processes(&self) -> NonZeroU32 {
         NonZeroU32::new(self.0.load(Ordering::Relaxed)).unwrap_or(NonZeroU32::MIN)
     }

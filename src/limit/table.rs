@@ -1,4 +1,4 @@
-//! What a limiter per key remembers: when each key has all of its rate again.
+//! Memory of a limiter per key: the time at which each key has all of its rate again.
 //!
 //! What is promised: the memory is bounded, and no key that is over its limit is ever forgotten for others. When the
 //! table is full, a new key takes the place of one that has something left; where none is found, it is counted with the
@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::state::keyed::ShrinkableKeyedStateStore;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::model::network;
 
@@ -25,7 +25,7 @@ const SHARDS: usize = 16;
 /// Buckets for the crowds of keys that find no room.
 const CROWDS: usize = 4_096;
 
-/// How many keys are looked at for one whose place can be taken.
+/// Keys that are searched for one whose place can be taken.
 const LOOK_AT: usize = 16;
 
 /// A key that belongs to a crowd, which is counted together where there is no room for each.
@@ -54,8 +54,8 @@ pub(super) struct KeyTable<K> {
     spare: Spare,
 }
 
-/// How much later than a key that was just seen for the first time another may be whole again, and still have something
-/// left. It is negative where one use of a key leaves nothing.
+/// Time by which another key may be whole again later than a key that was just seen for the first time, and still have
+/// something left. It is negative where one use of a key leaves nothing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spare(pub(super) i64);
 
@@ -183,7 +183,7 @@ impl<K: Hash + Eq + Clone + Crowd> ShrinkableKeyedStateStore<K> for KeyTable<K> 
 }
 
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
+    lock.lock()
 }
 
 impl<K> fmt::Debug for KeyTable<K> {

@@ -16,13 +16,13 @@ pub enum Account {
 }
 
 impl Account {
-    /// Whether its calls are made with keys that are not the operator's.
+    /// True if its calls are made with keys that are not the operator's.
     pub const fn is_foreign(&self) -> bool {
         matches!(self, Self::Foreign)
     }
 }
 
-/// How urgent a delivery is.
+/// Urgency of a delivery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     /// Somebody waits for it.

@@ -88,9 +88,9 @@ impl serde::Serialize for AttachmentId {
 pub struct Attachment {
     /// Its name among ours.
     pub id: AttachmentId,
-    /// What its sender calls it, cleaned.
+    /// Its name as the sender gave it, cleaned.
     pub name: String,
-    /// What its sender says it is.
+    /// Its media type as the sender gave it.
     pub content_type: String,
     /// Its length in bytes.
     pub size: u64,
@@ -98,7 +98,7 @@ pub struct Attachment {
     pub sha256: [u8; 32],
     /// Its place in the store.
     pub key: String,
-    /// What the channel calls it that it was fetched from; none for one that came with its request.
+    /// Its id at the channel that it was fetched from; `None` for a file that came with its request.
     pub origin: Option<String>,
     /// Until when it is kept when no event refers to it any more.
     pub expires_at: Timestamp,
@@ -124,12 +124,12 @@ pub fn cleaned_name(given: &str) -> String {
     clean[..end].to_owned()
 }
 
-/// Whether a character turns the direction of those behind it, or ends a line.
+/// True for a character that changes the direction of the text behind it, or ends a line.
 const fn turns(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A type as a sender wrote it, without its parameters; that of unknown bytes where it is none.
+/// A media type as a sender wrote it, without its parameters; `application/octet-stream` if it is not valid.
 pub fn cleaned_type(given: Option<&str>) -> String {
     let essence = given
         .unwrap_or_default()

@@ -6,26 +6,26 @@ use bytes::Bytes;
 
 use super::Timestamp;
 
-/// What the upstream says of a run.
+/// A run, as the upstream describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Where it stands.
+    /// Its status.
     pub status: RunStatus,
     /// The upstream's word for that, kept for statuses we do not know.
     pub status_text: String,
     /// The agent's answer, always text.
     pub result: Option<String>,
-    /// When it ended, as the upstream wrote it.
+    /// Time of its end, as the upstream wrote it.
     pub finished_at: Option<String>,
-    /// When it began or was made, as the upstream wrote it.
+    /// Time of its begin or of its creation, as the upstream wrote it.
     pub started_at: Option<String>,
-    /// What it was told, where the answer says so.
+    /// The text that it was given, where the answer has it.
     pub input_text: Option<String>,
     /// The whole task object as the upstream wrote it, within the inbox's bound.
     pub task: Option<Bytes>,
 }
 
-/// Where a run stands.
+/// Status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunStatus {
     /// Queued or running.
@@ -52,13 +52,13 @@ impl RunStatus {
         }
     }
 
-    /// Whether the run is over.
+    /// True if the run has ended.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Stopped)
     }
 }
 
-/// What one call of the upstream came to.
+/// Result of one call of the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptResult {
     /// The upstream ran it, or is running it.
@@ -69,9 +69,9 @@ pub enum AttemptResult {
     Refused {
         /// The HTTP status.
         status: u16,
-        /// What it said, cut, without secrets.
+        /// Its explanation, cut, without secrets.
         detail: String,
-        /// When it wants to be asked again.
+        /// Time after which it wants to be asked again.
         retry_after: Option<Duration>,
     },
     /// It was sent and then something broke: it may have run.
@@ -79,7 +79,7 @@ pub enum AttemptResult {
 }
 
 impl AttemptResult {
-    /// Whether it surely did not run.
+    /// True if it surely did not run.
     pub const fn did_not_run(&self) -> bool {
         matches!(self, Self::NotSent(_) | Self::Refused { .. })
     }
@@ -110,9 +110,9 @@ pub enum Lookup {
 pub struct Attempt {
     /// The number of the try, from 1.
     pub number: u32,
-    /// When it was claimed.
+    /// Time of its claim.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// Time of its end.
     pub ended_at: Timestamp,
     /// One stable word for what came of it: `completed`, `failed`, `not_sent`, `refused`, `ambiguous`, `released`, …
     pub result: String,

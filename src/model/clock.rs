@@ -38,12 +38,12 @@ impl Timestamp {
         self.0.div_euclid(DAY)
     }
 
-    /// When the next day begins in UTC.
+    /// Begin of the next day in UTC.
     pub const fn tomorrow(self) -> Self {
         Self(self.day().saturating_add(1).saturating_mul(DAY))
     }
 
-    /// How long from `earlier` to this; zero when `earlier` is later.
+    /// Time from `earlier` to this; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -91,7 +91,7 @@ impl serde::Serialize for Timestamp {
     }
 }
 
-/// Where `now` comes from. Handed to whatever has to ask, so that a test can hold time still.
+/// Source of `now`. It is handed to every part that asks for the time, so that a test can hold time still.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Arc<AtomicI64>>);
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Account, Class};
 
-/// Where a delivery stands.
+/// State of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryState {
     /// Owed, waiting for its turn or its time.
@@ -66,12 +66,12 @@ impl DeliveryState {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
-    /// Whether an operator has to look at it, while no later delivery of its event takes its place.
+    /// True if an operator has to look at it, unless a later delivery of its event takes its place.
     pub const fn needs_attention(self) -> bool {
         matches!(self, Self::Dead | Self::Unknown | Self::Unmappable)
     }
 
-    /// Whether nothing more will happen to it by itself.
+    /// True if nothing more happens to it by itself.
     pub const fn is_final(self) -> bool {
         !matches!(self, Self::Pending | Self::Leased)
     }
@@ -140,31 +140,31 @@ impl Destination {
     }
 }
 
-/// What ties a source to a destination, for an account and a class.
+/// The tie between a source and a destination, for an account and a class.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Route {
     /// The source's name.
     pub source: String,
-    /// To whom.
+    /// The destination.
     pub destination: Destination,
-    /// On whose behalf.
+    /// The account on whose behalf it goes.
     pub account: Account,
-    /// How urgent.
+    /// Its urgency.
     pub class: Class,
 }
 
-/// What becomes of the turns of a conversation that come while one waits or runs.
+/// Rule for messages of a conversation that come while another one waits or runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overlap {
-    /// How.
+    /// The treatment of such messages.
     pub mode: OverlapMode,
-    /// How many may wait; none: any number. One more is turned away (queue), or the oldest is dropped (collect).
+    /// Messages that may wait; `None`: any number. One more is refused (queue), or the oldest is dropped (collect).
     pub depth: Option<u32>,
-    /// How long one may wait; one that waited longer is dropped and not sent.
+    /// Longest wait; a message that waited longer is dropped and not sent.
     pub age: Option<Duration>,
 }
 
-/// How the turns of a conversation that come while one waits or runs are dealt with.
+/// Treatment of messages of a conversation that come while another one waits or runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverlapMode {
     /// They wait, and go out one by one.
@@ -185,7 +185,7 @@ impl Overlap {
         age: None,
     };
 
-    /// How many deliveries may be ahead of a new one in its lane; with more it is turned away.
+    /// Deliveries that may be ahead of a new one in its lane; with more it is refused.
     pub const fn most_ahead(&self) -> Option<u32> {
         match (self.mode, self.depth) {
             (OverlapMode::Reject, _) => Some(0),

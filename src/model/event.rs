@@ -20,21 +20,21 @@ pub struct NewEvent {
     pub dedup: Option<String>,
     /// The provider's word for what happened.
     pub event_type: Option<String>,
-    /// When its request came.
+    /// Time of its request.
     pub received_at: Timestamp,
-    /// How much its check proved.
+    /// Strength of its proof.
     pub strength: Strength,
     /// The name of the secret that matched.
     pub secret: Option<String>,
-    /// What proved its request, which is to do so once. None: nothing was proved, or nobody minds.
+    /// The proof of its request, which counts once. `None`: nothing was proved, or repetitions are allowed.
     pub proof: Option<UsedProof>,
     /// The rule that kept it from going further; such an event owes nothing.
     pub filtered: Option<String>,
-    /// Why it could not be mapped. What it owes is then kept in the state [`super::DeliveryState::Unmappable`].
+    /// Reason why it could not be mapped. Its deliveries are then kept in the state [`super::DeliveryState::Unmappable`].
     pub unmappable: Option<String>,
     /// The conversation at the source, as the provider names it.
     pub thread: Option<String>,
-    /// What the mapping took from it.
+    /// The parameters that the mapping took from it.
     pub params: Params,
     /// The method and the target.
     pub request_line: String,
@@ -44,38 +44,38 @@ pub struct NewEvent {
     pub body: Bytes,
     /// The files that came along, in their order. Their bytes are durable already.
     pub attachments: Vec<Attachment>,
-    /// How many deliveries, waiting or in flight, may be ahead of its own in their lanes; with more it is turned away.
+    /// Deliveries, waiting or in flight, that may be ahead of its own in their lanes; with more it is refused.
     pub most_ahead: Option<u32>,
-    /// How much may wait of its source; with more it is turned away.
+    /// Bound on what may wait of its source; beyond it the event is refused.
     pub backlog: Option<Backlog>,
-    /// What it owes.
+    /// Its deliveries.
     pub deliveries: Vec<NewDelivery>,
 }
 
-/// How much may wait of a source before new events are turned away.
+/// Bound on what may wait of a source before new events are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
-    /// How many deliveries.
+    /// Number of deliveries.
     pub most: Option<u64>,
-    /// How long the one that is due longest, of the new event's own class.
+    /// Longest wait of a due delivery of the new event's own class.
     pub age: Option<Duration>,
-    /// Whether its sender tries again; what would else be lost is kept all the same.
+    /// True if its sender tries again; otherwise the event is kept all the same, so that it is not lost.
     pub turns_away: bool,
 }
 
 /// A delivery about to be kept.
 #[derive(Clone, Debug)]
 pub struct NewDelivery {
-    /// To whom.
+    /// The destination.
     pub destination: Destination,
     /// The lane: deliveries of one lane go out one at a time, in order of arrival. A delivery without a thread is
     /// its own lane.
     pub lane: Uuid,
     /// The upstream `id`, chosen before the first call.
     pub upstream_id: String,
-    /// On whose behalf.
+    /// The account on whose behalf it goes.
     pub account: Account,
-    /// How urgent.
+    /// Its urgency.
     pub class: Class,
     /// A call that was made by a caller and not by a source: kept closed, erased when the delivery ends.
     pub sealed: Option<Bytes>,
@@ -93,14 +93,14 @@ impl NewDelivery {
     }
 }
 
-/// What the inbox says to a new event.
+/// Answer of the inbox to a new event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
     /// It is kept, on disk.
     New,
     /// It was kept before, under this id.
     Duplicate(EventId),
-    /// What proves it was used before, by the event of this id.
+    /// Its proof was used before, by the event of this id.
     Replayed(EventId),
     /// It is not kept: too much of its source waits, or for too long.
     Behind,

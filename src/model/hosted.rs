@@ -16,28 +16,28 @@ pub struct HostedCall {
     pub params: Params,
     /// Fields that are no parameters, as JSON; or a text beside a prompt. Without a prompt it is the message.
     pub extra: Option<String>,
-    /// Whether the caller waits for the end.
+    /// True if the caller does not wait for the end.
     pub asynchronous: bool,
-    /// Where the answer's value is in the task; a dotted path.
+    /// Path of the answer's value in the task, with dots.
     pub getter: Option<String>,
-    /// Whether `result` is answered as JSON.
+    /// True if `result` is answered as JSON.
     pub json: bool,
     /// Tokens for the agent's own tools.
     pub user_tokens: Option<Tokens>,
-    /// Whether files stay addresses.
+    /// True if files stay addresses.
     pub disable_attachment_injection: bool,
-    /// Where the settings above came from, for whoever asks.
+    /// Origins of the settings above, for an explanation of the call.
     pub settings: Vec<Setting>,
 }
 
-/// Where a setting of a call came from.
+/// Origin of a setting of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Which.
+    /// Its name.
     pub name: &'static str,
     /// `path`, `query` or `body`.
     pub from: &'static str,
-    /// Where another value was found and passed over.
+    /// Places in which another value was found and passed over.
     pub over: Vec<&'static str>,
 }
 

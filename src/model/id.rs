@@ -46,7 +46,7 @@ impl EventId {
     }
 }
 
-/// How many hex digits of an id are enough to look for it.
+/// Hex digits of an id that are enough to search for it.
 const MIN_BEGINNING: usize = 6;
 
 impl Default for EventId {
@@ -164,8 +164,8 @@ impl fmt::Display for RequestId {
 #[error("not an id of this kind")]
 pub struct InvalidId;
 
-/// Whether a text can be the id of an agent or a workflow. Everything that the upstream gives out is so, and a text that
-/// is goes through paths, tables and log lines as it stands.
+/// True if a text can be the id of an agent or a workflow. Every id of the upstream has this form, and such a text can
+/// stand in paths, tables and log lines unchanged.
 pub fn is_agent_id(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     (1..=64).contains(&text.len()) && text.bytes().all(plain)

@@ -1,4 +1,4 @@
-//! What looks like the line of a fence, broken before it is printed into one.
+//! Look-alikes of a fence's lines and marks, broken before they are printed inside of the fence.
 //!
 //! A model is no comparer of bytes: `[/EVENT 19a3…]`, with a letter that has no width between two others or in another
 //! alphabet, ends a fence for it as well. So a text is compared as it is seen, and what looks like a line or a mark of
@@ -91,7 +91,7 @@ impl VisibleText {
         }
     }
 
-    /// Where the character ends in the text that this byte came from.
+    /// End of the character, in the original text, that this byte came from.
     fn end(&self, at: usize) -> usize {
         self.ends.as_ref().map_or(at + 1, |ends| ends[at])
     }
@@ -183,8 +183,8 @@ const fn is_quote(c: char) -> bool {
     )
 }
 
-/// What leaves no trace where it is printed (the format characters, what is ignorable by default, and marks that stand
-/// on the letter before them).
+/// True for a character that is invisible in print: format characters, default ignorable ones, and marks on the letter
+/// before them.
 fn is_unseen(c: char) -> bool {
     (c.is_control() && !c.is_whitespace())
         || matches!(u32::from(c),

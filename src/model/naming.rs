@@ -18,7 +18,7 @@ pub struct UpstreamIds {
     former: Vec<u128>,
 }
 
-/// Where the proof begins in a name that is of a gateway key. The 48 bits of it say that the name was made for that
+/// Position of the proof in a name that belongs to a gateway key. The 48 bits of it say that the name was made for that
 /// key: whoever wants to get into a conversation of others cannot choose its name, so there is nothing to try out.
 const PROOF: usize = 10;
 
@@ -76,7 +76,7 @@ impl UpstreamIds {
         Builder::from_custom_bytes(self.digest("call", &[caller, agent, key])).into_uuid()
     }
 
-    /// Whether a name was made for a gateway key.
+    /// True if a name was made for this gateway key.
     pub fn owns(&self, key: &str, id: &str) -> bool {
         let Ok(uuid) = Uuid::try_parse(id) else {
             return false;

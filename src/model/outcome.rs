@@ -1,6 +1,6 @@
-//! What became of something that came in. Every request ends in exactly one.
+//! Outcome of a request. Every request ends in exactly one.
 
-/// What became of a request at a source.
+/// Outcome of a request at a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Kept, and owed to its destinations.

@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Name {
-    /// What the agent is told.
+    /// The text that the agent is told.
     Prompt,
-    /// Which conversation this belongs to.
+    /// The conversation.
     TaskId,
-    /// Who is speaking: an id.
+    /// The id of the speaker.
     UserId,
-    /// Who is speaking: an address.
+    /// The mail address of the speaker.
     UserEmail,
-    /// Who is speaking: a given name.
+    /// The given name of the speaker.
     UserFirstName,
-    /// Who is speaking: a family name.
+    /// The family name of the speaker.
     UserLastName,
 }
 
@@ -49,7 +49,7 @@ impl Name {
     }
 }
 
-/// Where a parameter's value came from, strongest first.
+/// Origin of a parameter's value, strongest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
@@ -94,18 +94,18 @@ impl Backing {
 /// One parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Param {
-    /// Which.
+    /// Its name.
     pub name: Name,
     /// Its value, as text; numbers keep their digits.
     pub value: String,
-    /// Where it came from.
+    /// Origin of the value.
     pub origin: Origin,
-    /// Where a weaker value was found and passed over, in order of strength.
+    /// Origins of weaker values that were passed over, in order of strength.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub over: Vec<Origin>,
 }
 
-/// What has to be said of how an event's bytes were read as text. The bytes themselves are kept as they came.
+/// Notes on how an event's bytes were read as text. The bytes themselves are kept as they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TextNotes {
@@ -132,12 +132,12 @@ const fn is_false(flag: &bool) -> bool {
 }
 
 impl TextNotes {
-    /// Whether there is nothing to say.
+    /// True without any note.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether something was lost between the bytes and the text.
+    /// True if something was lost between the bytes and the text.
     pub const fn has_loss(&self) -> bool {
         self.replaced || self.halves || self.nul || self.query
     }
@@ -249,7 +249,7 @@ impl Params {
         self
     }
 
-    /// What has to be said of the text they were taken from.
+    /// The notes on the text that they were taken from.
     pub const fn notes(&self) -> &TextNotes {
         &self.notes
     }

@@ -1,11 +1,11 @@
-//! Why a request was not accepted.
+//! Refusal: the reason why a request is not accepted.
 //!
 //! A refusal has a code the caller may see, a finer reason for the operator's counters, and a sentence for the log.
 //! The statuses are chosen in `ingress/refuse.rs`, nowhere else.
 
 use std::time::Duration;
 
-/// Why a request was not accepted.
+/// Reason why a request is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Nothing answers at this path.
@@ -22,7 +22,7 @@ pub enum Refusal {
     BadHost,
     /// We sent it ourselves.
     Loop,
-    /// The head is none, and why.
+    /// The head is invalid, and why.
     BadHead(&'static str),
     /// The target is neither a path nor an address, and why: a sentence that the caller gets as it is.
     BadTarget(&'static str),
@@ -32,7 +32,7 @@ pub enum Refusal {
     HeadTooLarge,
     /// The head came too slowly.
     SlowHead,
-    /// How the body is framed is in doubt, and why.
+    /// The framing of the body is ambiguous, and why.
     BadFraming(&'static str),
     /// The source is not to be called from this address.
     AddressNotAllowed,
@@ -98,9 +98,9 @@ pub enum Refusal {
     Upstream {
         /// With this status.
         status: u16,
-        /// What it said of it, as JSON that may be shown.
+        /// Its explanation, as JSON that may be shown.
         detail: String,
-        /// When it wants to be asked again.
+        /// Time after which it wants to be asked again.
         retry_after: Option<Duration>,
     },
     /// The upstream failed, or could not be reached.
@@ -113,7 +113,7 @@ pub enum Refusal {
     Answered(Box<Refusal>, u16),
 }
 
-/// Why an origin is not proved. Told to the operator only: every caller gets one text.
+/// Reason why an origin is not proved. Only the operator sees it: every caller gets the same text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OriginFault {
     /// No signature, or an empty one.
@@ -123,11 +123,11 @@ pub enum OriginFault {
     /// A well-formed signature that no secret makes: the secret is another, or the body was changed. From one
     /// signature nobody can tell which.
     WrongSignature,
-    /// A shown token or password that is none of the source's.
+    /// A token or password that does not belong to the source, or a certificate that the source does not accept.
     WrongSecret,
     /// The signature is right, and the body is not the one whose digest it covers.
     BodyChanged,
-    /// The key that the request names is none that is known, or cannot be had.
+    /// The key that the request names is unknown, or cannot be fetched.
     UnknownKey,
     /// The time stamp is missing or no time.
     BadTimestamp,
@@ -141,7 +141,7 @@ pub enum OriginFault {
     ClaimMismatch,
     /// The body is of another kind than the provider's events are.
     WrongBodyKind,
-    /// What is signed could have been signed by a handshake, because a stranger asked.
+    /// A handshake could have signed this text because a stranger asked for it.
     SignedForStranger,
     /// The source has no secret to check against.
     NotAttempted,
@@ -270,7 +270,7 @@ impl Refusal {
         }
     }
 
-    /// What the operator should know, where there is more to say than the code.
+    /// Sentence for the operator, where there is more to say than the code.
     pub fn cause(&self) -> String {
         match self {
             Self::NotFound => "no source at this path".into(),

@@ -22,7 +22,7 @@ pub const ENROL: &str = "enrol";
 pub struct Received {
     /// Its name in logs and in the answer to a refusal.
     pub id: RequestId,
-    /// When its head was read.
+    /// Time at which its head was read.
     pub at: Timestamp,
     /// The method.
     pub method: Method,
@@ -34,7 +34,7 @@ pub struct Received {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
-    /// Who called, behind proxies that are trusted.
+    /// Address of the caller, behind trusted proxies.
     pub peer: IpAddr,
     /// Client certificate of the connection, checked by the TLS listener.
     pub certificate: Option<Arc<ClientCertificate>>,
@@ -48,7 +48,7 @@ impl Received {
             .map_or(self.target.as_str(), |(path, _)| path)
     }
 
-    /// The query, without its question mark; empty when there is none.
+    /// The query, without its question mark; empty without a query.
     pub fn query(&self) -> &str {
         self.target.split_once('?').map_or("", |(_, query)| query)
     }
@@ -93,33 +93,33 @@ pub trait Verify {
     /// Judges a request by its raw bytes.
     fn judge(&self, received: &Received, now: Timestamp) -> Result<Proof, Refusal>;
 
-    /// What a signed token of a request that was found good says; none where there is no token.
+    /// The claims of the signed token of a proved request; `None` without a token.
     fn claims(&self, _: &Received) -> Option<TokenClaims> {
         None
     }
 }
 
-/// What a signed token says.
+/// Claims of a signed token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenClaims {
     /// The claims, as they were signed.
     pub json: Bytes,
-    /// Whether the token is the whole body, so that its claims stand in the body's place.
+    /// True if the token is the whole body, so that its claims take the body's place.
     pub is_body: bool,
 }
 
-/// What a check found.
+/// Result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// How much is proved.
+    /// Strength of the proof.
     pub strength: Strength,
     /// The name of the secret that matched, never its value; none where the scheme has none.
     pub secret: Option<String>,
-    /// What tells this proof from others, one for each thing that was proved; empty where nothing was.
+    /// Marks of the proof, one for each thing that was proved; empty if the proof may be shown again.
     pub marks: Vec<ProofMark>,
 }
 
-/// What tells one proof from another: a digest of what was signed, and never of how the signature is written. Two
+/// Mark of a proof: a digest of what was signed, and never of how the signature is written. Two
 /// requests with the same mark show the same proof, so the second one is no news, whatever stands beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProofMark(pub [u8; 32]);
@@ -156,7 +156,7 @@ pub struct UsedProof {
     pub until: Option<Timestamp>,
 }
 
-/// How much a check proves.
+/// Strength of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strength {
     /// The sender and every byte of the body.
@@ -179,7 +179,7 @@ pub enum Strength {
 }
 
 impl Strength {
-    /// Which of the verdicts it is: `verified`, `authenticated` (who, but not what), `observed` (nobody was refused).
+    /// The verdict: `verified`, `authenticated` (who, but not what), `observed` (nobody was refused).
     pub const fn verdict(self) -> &'static str {
         match self {
             Self::Signed | Self::Fetched => "verified",
@@ -217,7 +217,7 @@ pub struct Verified {
 pub struct TakenForm {
     /// The text parts, in order.
     pub fields: Vec<(String, String)>,
-    /// What has to be said of how they were read.
+    /// Notes on how they were read.
     pub notes: TextNotes,
 }
 
@@ -227,7 +227,7 @@ impl Verified {
         self.form.as_ref()
     }
 
-    /// What the signed token said, as JSON, where the scheme has one.
+    /// The claims of the signed token, as JSON, where the scheme has one.
     pub const fn claims(&self) -> Option<&Bytes> {
         self.claims.as_ref()
     }
@@ -262,12 +262,12 @@ impl Verified {
         item
     }
 
-    /// The request.
+    /// The proved request.
     pub const fn request(&self) -> &Received {
         &self.received
     }
 
-    /// What the check found.
+    /// The result of the check.
     pub const fn proof(&self) -> &Proof {
         &self.proof
     }

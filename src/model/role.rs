@@ -1,4 +1,4 @@
-//! What a process does of the whole. Processes that share an inbox may share the work.
+//! Roles of a process. Processes that share an inbox may share the work.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ impl Role {
     /// Every role.
     pub const ALL: [Self; 3] = [Self::Ingress, Self::Dispatch, Self::Admin];
 
-    /// Its word.
+    /// A stable word for settings and display.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ingress => "ingress",
@@ -34,7 +34,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// What was given is no role.
+/// A text that is not a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("roles are ingress, dispatch and admin, separated by commas")]
 pub struct UnknownRole;
@@ -69,7 +69,7 @@ impl Roles {
         admin: true,
     };
 
-    /// Whether it does everything.
+    /// True if the process has every role.
     pub fn are_all(self) -> bool {
         self == Self::ALL
     }

@@ -4,11 +4,11 @@
 /// Extensions and trailers of one body at most, in bytes.
 const MAX_EXTRA: u32 = 16 * 1024;
 
-/// How far a body has come.
+/// Progress of a chunked body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
     at: ChunkState,
-    /// What is left of the chunk, or the size read so far.
+    /// Remaining bytes of the chunk, or the size read so far.
     size: u64,
     digits: u8,
     extra: u32,
@@ -39,7 +39,7 @@ impl Chunks {
         }
     }
 
-    /// Whether the body is whole.
+    /// True at the end of the body.
     pub(super) fn ended(&self) -> bool {
         self.at == ChunkState::End
     }

@@ -37,14 +37,14 @@ use super::replayable_body::{self, AnyBody, ReplayableBody};
 use super::reuse::{CountedIo, RequestConnection};
 use crate::model::Block;
 
-/// How long a connection is kept for the next request. Shorter than most servers keep theirs, so that a request seldom
+/// Time that an idle connection is kept for the next request. Shorter than most servers keep theirs, so that a request seldom
 /// meets a connection which the other side is just closing.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
-/// How many connections are kept for one host.
+/// Idle connections kept for one host.
 const POOL_IDLE_PER_HOST: usize = 256;
 
-/// How far a connection reads ahead of whoever takes the answer. It bounds the head of an answer too.
+/// Bytes that a connection reads ahead of the reader of the answer. It bounds the head of an answer too.
 const READ_AHEAD: usize = 64 * 1024;
 
 /// A request's body: at hand, or coming in while it goes out.
@@ -67,7 +67,7 @@ type Pool = legacy::Client<Connector, Outgoing>;
 #[derive(Clone, Debug)]
 struct Pools(Arc<[PoolPair]>);
 
-/// How a request gets to its server.
+/// Pools of connections for one core.
 #[derive(Debug)]
 struct PoolPair {
     /// By a connection that is kept, where there is one.
@@ -89,12 +89,12 @@ struct PoolSettings {
     tls: ClientConfig,
 }
 
-/// Why there is no client.
+/// Error while a client is built.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read certificates: {0}")]
 pub struct ClientError(pub String);
 
-/// Why there is no answer.
+/// Error of a request that got no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// Nothing of the request was written.
@@ -108,7 +108,7 @@ pub enum SendError {
     TooLarge {
         /// The answer's status.
         status: StatusCode,
-        /// What was allowed.
+        /// The largest allowed size.
         limit: u64,
     },
 }
@@ -204,7 +204,7 @@ impl Client {
     {
         let ways = self.pools.here();
         let (head, body) = request.into_parts();
-        // A body that is none must not become one of unknown length.
+        // A request without a body must not get one of unknown length.
         if body.is_end_stream() {
             return whole(
                 ways,
@@ -237,12 +237,12 @@ impl Client {
     }
 }
 
-/// What became of a request so far.
+/// Progress of a request.
 #[derive(Debug, Default)]
 struct SendProgress {
     /// The connection that it was given to last.
     line: Option<RequestConnection>,
-    /// Whether something of it may have been written to a connection before that one.
+    /// True if a part of it may have been written to a connection before that one.
     may_have_come: bool,
 }
 
@@ -435,7 +435,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// What lies under an error, outermost first. The client's own outermost text says nothing and is left out.
+/// The causes of an error, outermost first. The client's own outermost text says nothing and is left out.
 fn causes(error: &dyn Error) -> String {
     let mut text = String::new();
     let mut next = error.source();

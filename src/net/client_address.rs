@@ -1,5 +1,4 @@
-//! Who is calling: the address at the other end of the connection, or the one that proxies in front of the gateway
-//! name.
+//! Address of the caller: the other end of the connection, or the address that proxies in front of the gateway name.
 //!
 //! What is promised: nobody is believed but the blocks that the operator trusts, and of their requests only the one
 //! header that the operator says they write: a proxy leaves the others as the caller sent them. A list of addresses is
@@ -19,17 +18,17 @@ use crate::model::Block;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr, pub AddressOwner);
 
-/// Whether an address is the caller's own.
+/// Owner of an address: the caller, or a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressOwner {
-    /// It is.
+    /// The caller.
     Caller,
-    /// It is that of the last proxy that could be followed: the caller itself is unknown.
+    /// The last proxy that could be followed: the caller itself is unknown.
     Proxy,
 }
 
 impl Peer {
-    /// Whether the caller is known to call from one of these blocks.
+    /// True if the caller is known to call from one of these blocks.
     pub fn is_in(&self, blocks: &[Block]) -> bool {
         self.1 == AddressOwner::Caller && blocks.iter().any(|block| block.holds(self.0))
     }
@@ -41,7 +40,7 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Proxies in a row at most.
 const MAX_STEPS: usize = 64;
 
-/// Whether an address is one of a trusted proxy.
+/// True for the address of a trusted proxy.
 pub(super) fn is_trusted(address: IpAddr, trusted: &[Block]) -> bool {
     trusted.iter().any(|block| block.holds(address))
 }
@@ -100,7 +99,7 @@ fn x_real_ip(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
     Some(vec![alone])
 }
 
-/// The addresses of `X-Forwarded-For`, the last one first. What is no address is none.
+/// The addresses of `X-Forwarded-For`, the last one first; `None` for a part that is not an address.
 fn x_forwarded_for(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
     let lines: Vec<&[u8]> = headers
         .get_all(X_FORWARDED_FOR)

@@ -1,4 +1,4 @@
-//! One connection of a listener: who is calling, in which protocol, and its requests, one by one or side by side.
+//! One connection of a listener: finds the caller and the protocol, then serves the requests, one by one or side by side.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -35,33 +35,33 @@ use crate::model::ClientCertificate;
 /// The smallest buffer that the HTTP library takes.
 const LEAST_BUFFER: usize = 8 * 1024;
 
-/// How long a proxy may take to say who is calling.
+/// Longest time for a PROXY header.
 const PROXY_HEADER_TIME: Duration = Duration::from_secs(5);
 
 /// Streams of one HTTP/2 connection at once.
 const MAX_STREAMS: u32 = 100;
 
-/// What one stream, and one connection, may have sent that was not read yet.
+/// Flow-control windows of one stream and of one connection: bytes sent that were not read yet.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// What is kept of an answer that cannot go out yet.
+/// Buffer of an answer that cannot go out yet.
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Streams reset before they were looked at, and streams that their own mistakes end.
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_LOCAL_ERRORS: usize = 100;
 
-/// How often an HTTP/2 connection is pinged, and how long an answer to that may take.
+/// Interval of pings on an HTTP/2 connection, and longest time for their answer.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
-/// How often what an HTTP/2 connection does is judged.
+/// Interval at which the behaviour of an HTTP/2 connection is judged.
 const JUDGE_EVERY: Duration = Duration::from_millis(250);
 
-/// How long one that is to end may take to.
+/// Grace period for a connection that is winding down.
 const WIND_DOWN: Duration = Duration::from_secs(1);
 
-/// What all connections of a listener share.
+/// State that all connections of a listener share.
 pub(super) struct ListenerContext<S> {
     pub(super) service: S,
     pub(super) options: ListenOptions,
@@ -84,7 +84,7 @@ struct FailedOpening {
     cause: String,
 }
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
 #[derive(Clone)]
 struct RemoteEnd {
     address: IpAddr,
@@ -144,7 +144,7 @@ impl<S> ListenerContext<S> {
         }
     }
 
-    /// Puts down what is known of a request beside what it says: who is calling, and that it is none.
+    /// Adds the caller's address, its certificate and any head fault to the extensions of a request.
     fn prepare(&self, request: &mut Request<Incoming>, peer: &RemoteEnd, fault: Option<HeadFault>) {
         let client = match fault {
             None => peer.client(&self.options, request.headers()),

@@ -1,4 +1,4 @@
-//! How many connections there may be at once: in all, and from one address, so that nobody takes all of them.
+//! Limit on connections at once: in all, and from one address, so that no caller takes all of them.
 //!
 //! What is promised: when all places are taken, an idle connection goes before a new one is turned away, unless the
 //! newcomer's network has more of them than those of all that are idle. Whoever is in the middle of a request or an
@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -21,10 +22,10 @@ use crate::model::{bucket, network};
 /// Connections that were told to go and have not gone yet. Each of them may already have a successor.
 const MOST_LEAVING: usize = 32;
 
-/// How long a connection that has just come may take to bring its first request, whoever else waits.
+/// Time in which a new connection may bring its first request before it counts as idle.
 const WELCOME: Duration = Duration::from_secs(2);
 
-/// How many connections are looked at for an idle one.
+/// Connections that are searched for an idle one.
 const LOOK_AT: usize = 1024;
 
 /// The places of a listener.
@@ -33,7 +34,7 @@ pub(super) struct ConnectionLimit {
     whole: usize,
     each: usize,
     taken: Mutex<OpenConnections>,
-    /// How often a request or an answer ended: tells which connection has been idle longest.
+    /// Number of ended requests and answers: it orders connections by idle time.
     ends: AtomicU64,
 }
 
@@ -41,7 +42,7 @@ pub(super) struct ConnectionLimit {
 struct OpenConnections {
     seats: Vec<Arc<ConnectionState>>,
     leaving: usize,
-    /// Where the next look begins.
+    /// Position at which the next search begins.
     next: usize,
     by_address: HashMap<IpAddr, usize>,
     by_network: HashMap<u128, usize>,
@@ -56,26 +57,26 @@ pub(super) struct ConnectionSlot {
     address: Option<IpAddr>,
 }
 
-/// What the listener knows of a connection.
+/// State of a connection, as the listener sees it.
 #[derive(Debug)]
 pub(super) struct ConnectionState {
-    /// Where it stands in the list.
+    /// Position in the list.
     at: AtomicUsize,
     /// The network it counts for; none for a trusted proxy.
     network: Mutex<Option<u128>>,
-    /// When it came.
+    /// Time of its arrival.
     since: Instant,
-    /// Whether it has brought a request.
+    /// True after its first request.
     has_asked: AtomicBool,
     /// Requests and answers under way.
     busy: AtomicU32,
-    /// When the last of them ended, as the listener counts.
+    /// Count at which the last of them ended.
     last: AtomicU64,
     told_to_leave: AtomicBool,
     leave: Notify,
 }
 
-/// Why there is no place.
+/// Reason why a connection gets no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoSlot {
     /// All of them are taken.
@@ -139,7 +140,7 @@ impl ConnectionLimit {
     }
 
     fn held(&self) -> MutexGuard<'_, OpenConnections> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 }
 
@@ -172,9 +173,9 @@ impl OpenConnections {
         Ok(())
     }
 
-    /// How many connections the network of this one has.
+    /// Number of connections from the network of this one.
     fn crowd_of(&self, seat: &ConnectionState) -> usize {
-        let network = *seat.network.lock().unwrap_or_else(PoisonError::into_inner);
+        let network = *seat.network.lock();
         network
             .and_then(|network| self.by_network.get(&network).copied())
             .unwrap_or_default()
@@ -195,11 +196,7 @@ impl ConnectionSlot {
     fn count(&mut self, taken: &mut OpenConnections, address: IpAddr) {
         *taken.by_address.entry(bucket(address)).or_default() += 1;
         *taken.by_network.entry(network(address)).or_default() += 1;
-        *self
-            .seat
-            .network
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(network(address));
+        *self.seat.network.lock() = Some(network(address));
         self.address = Some(address);
     }
 
@@ -213,7 +210,7 @@ impl ConnectionSlot {
         }
     }
 
-    /// What tells when it is to be given up.
+    /// The state that tells when the slot is to be given up.
     pub(super) fn seat(&self) -> Arc<ConnectionState> {
         self.seat.clone()
     }
@@ -238,7 +235,7 @@ impl ConnectionState {
         self.leave.notified().await;
     }
 
-    /// Whether nothing is under way.
+    /// True if no request or answer is under way.
     pub(super) fn is_quiet(&self) -> bool {
         self.busy.load(Ordering::Relaxed) == 0
     }

@@ -1,7 +1,7 @@
-//! How many descriptors the process may have. Connections are never given the last of them: the inbox, the upstream
-//! and the operator need some too.
+//! Limit on descriptors of the process. Connections never get the last of them: the inbox, the upstream and the operator
+//! need some too.
 
-/// What is kept for everything that is not a connection at the public door.
+/// Descriptors kept for everything except connections of the public listener.
 const RESERVE: usize = 64;
 
 /// Raises the limit as far as it may be raised, and says how many connections there is room for.

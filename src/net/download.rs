@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::client::{Client, SendError};
 use super::guard::Forbidden;
 
-/// How often an address may lead on to another.
+/// Redirects in a row at most.
 const MAX_REDIRECTS: usize = 3;
 
 /// The bounds of one download.
@@ -23,13 +23,13 @@ const MAX_REDIRECTS: usize = 3;
 pub struct DownloadBounds {
     /// From the first look-up to the last byte.
     pub time: Duration,
-    /// How long it may stand still.
+    /// Longest pause.
     pub stall: Duration,
-    /// How large it may be.
+    /// Largest size.
     pub bytes: u64,
 }
 
-/// Why there is no download.
+/// Error of a download.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadError {
     /// The address, or one it leads on to, must not be asked.
@@ -220,7 +220,7 @@ fn broken(error: SendError, end: Instant, bounds: DownloadBounds) -> DownloadErr
     }
 }
 
-/// Where a redirect leads (RFC 3986, 5.2, without the dots: the server reads those as well as we do).
+/// The address that a redirect leads to (RFC 3986, 5.2, without the dots: the server reads those as well as we do).
 fn resolve(from: &Uri, to: &str) -> Option<String> {
     let to = to.split('#').next().unwrap_or_default();
     let scheme = from.scheme_str()?;

@@ -18,12 +18,12 @@ use tower::Service;
 
 use crate::model::Block;
 
-/// Why an address is not asked. Says nothing of what it resolves to.
+/// Reason why an address must not be called. It does not say what the name resolves to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the address must not be asked: {0}")]
 pub struct Forbidden(pub &'static str);
 
-/// What may be reached.
+/// Rules for the addresses that may be reached.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Guard {
     /// Blocks that are reached although they are not public.
@@ -56,12 +56,12 @@ impl Guard {
         }
     }
 
-    /// An address as it is written, as far as can be seen without asking for its name.
+    /// Judges an address as it is written, without resolving its name.
     pub(super) fn judge(&self, address: &str) -> Result<Uri, Forbidden> {
         if !address.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
             return Err(Forbidden("it has a character that cannot stand in one"));
         }
-        let uri: Uri = address.parse().map_err(|_| Forbidden("it is none"))?;
+        let uri: Uri = address.parse().map_err(|_| Forbidden("invalid address"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(Forbidden("it is neither http nor https"));
         }
@@ -71,7 +71,7 @@ impl Guard {
         }
         let has_port = authority.as_str().len() > authority.host().len();
         if has_port && authority.port_u16().is_none_or(|port| port == 0) {
-            return Err(Forbidden("its port is none"));
+            return Err(Forbidden("invalid port"));
         }
         match literal(authority.host())? {
             Some(address) => self.admit(address)?,
@@ -81,7 +81,7 @@ impl Guard {
         Ok(uri)
     }
 
-    /// One address.
+    /// Judges one IP address.
     fn admit(&self, address: IpAddr) -> Result<(), Forbidden> {
         if is_public(address) || self.allow.iter().any(|block| block.holds(address)) {
             Ok(())
@@ -131,7 +131,7 @@ fn is_name(host: &str) -> bool {
     host.len() <= 253 && host.split('.').all(good)
 }
 
-/// Whether an address is one of the public internet.
+/// True for an address of the public internet.
 fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
@@ -154,14 +154,14 @@ fn is_public_v6(v6: Ipv6Addr) -> bool {
     given_out && !special
 }
 
-/// Where addresses of names come from.
+/// Name resolution: the addresses of a host name.
 pub(super) trait NameLookup: Send + Sync {
     /// All addresses of a name; the ports are of no meaning.
     fn find(&self, name: String)
     -> Pin<Box<dyn Future<Output = IoResult<Vec<SocketAddr>>> + Send>>;
 }
 
-/// The system's.
+/// Name resolution of the system.
 pub(super) struct System;
 
 impl NameLookup for System {
@@ -173,7 +173,7 @@ impl NameLookup for System {
     }
 }
 
-/// Finds the addresses that are connected, and lets none through that must not be.
+/// Resolver of the client: it refuses a name if one of its addresses must not be reached.
 #[derive(Clone)]
 pub(super) struct Resolver {
     lookup: Arc<dyn NameLookup>,

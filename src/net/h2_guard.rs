@@ -6,15 +6,16 @@
 use std::collections::HashMap;
 use std::io::Result;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// What a connection begins with.
+/// First bytes of a connection (the client preface).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Frames in ten seconds that ask for nothing: pings, settings, priorities, empty data and the like.
@@ -24,7 +25,7 @@ const IDLE_FRAMES_TIME: Duration = Duration::from_secs(10);
 /// Streams that may be reset before it matters how many were not.
 const FREE_RESETS: u64 = 100;
 
-/// What a connection's frames show.
+/// Facts about a connection, as its frames show them.
 #[derive(Debug)]
 pub(super) struct H2Monitor(Mutex<FrameCounts>);
 
@@ -37,7 +38,7 @@ struct FrameCounts {
     resets_of_ours: u64,
     idle_frames: u32,
     idle_frames_since: Instant,
-    /// Whether anything went out since the other end last opened a window.
+    /// True if data went out since the other end last opened a window.
     sent: bool,
     /// A header block that has begun and not ended.
     block_since: Option<Instant>,
@@ -47,7 +48,7 @@ struct FrameCounts {
     busy: u32,
     /// Answers that wait for us.
     hungry: usize,
-    /// When the last request or answer ended.
+    /// Time when the last request or answer ended.
     active: Instant,
     flood: bool,
 }
@@ -60,12 +61,12 @@ pub(super) struct H2Timeouts {
     pub(super) stall: Duration,
 }
 
-/// What should become of a connection.
+/// Decision about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum H2Verdict {
     /// It goes on.
     Good,
-    /// What was begun may end, nothing new begins.
+    /// Open streams may end; no new one begins.
     WindDown(&'static str),
     /// It ends now.
     Cut(&'static str),
@@ -120,7 +121,7 @@ impl H2Monitor {
         H2Verdict::Good
     }
 
-    /// Whether nothing more is read because too much came.
+    /// True if nothing more is read because of a flood of frames.
     pub(super) fn is_flooded(&self) -> bool {
         self.seen().flood
     }
@@ -132,7 +133,7 @@ impl H2Monitor {
     }
 
     fn seen(&self) -> MutexGuard<'_, FrameCounts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -297,7 +298,7 @@ impl FrameHead {
 struct FrameFollower {
     head: [u8; 9],
     have: usize,
-    /// What is left of a payload, or of the preface.
+    /// Remaining bytes of a payload, or of the preface.
     left: usize,
 }
 

@@ -1,8 +1,8 @@
 //! One request head, judged before the HTTP library sees it.
 //!
 //! The library takes more than any two programs agree on: several codings as `chunked`, a length twice, targets that
-//! are no path. Whoever stands before us or behind us may read such a head differently and see other requests in the
-//! same bytes. Here a head has one meaning or none. Nothing is changed: what passes, passes as it came.
+//! are not a path. A proxy in front of the gateway or behind it may read such a head differently and see other requests
+//! in the same bytes. Here a head has exactly one meaning, or it is refused. Nothing is changed: what passes, passes as it came.
 
 use std::mem::MaybeUninit;
 
@@ -11,12 +11,12 @@ use http::Uri;
 /// Headers of one request at most; the library's own bound, too, as long as it is not told another.
 const MAX_HEADERS: usize = 100;
 
-/// What is wrong with a request before it is one. The texts are for the operator and say nothing of the input.
+/// Fault of a request head. The texts are for the operator and repeat nothing of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadFault {
-    /// The head is none.
+    /// The head is invalid.
     Head(&'static str),
-    /// How the body is framed is in doubt.
+    /// The framing of the body is ambiguous.
     Framing(&'static str),
     /// The target is neither a path nor an address.
     Target(&'static str),
@@ -30,12 +30,12 @@ pub enum HeadFault {
     Slow,
 }
 
-/// How long the body is that follows a head.
+/// Framing of the body that follows a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFraming {
-    /// So many bytes, or none.
+    /// A number of bytes, perhaps 0.
     Length(u64),
-    /// As its chunks say.
+    /// Chunks, each with its own size.
     Chunked,
 }
 
@@ -88,8 +88,8 @@ pub(super) fn judge(bytes: &[u8]) -> Result<(usize, BodyFraming), HeadFault> {
     }
 }
 
-/// What is wrong already with the beginning of a head, of which `seen` bytes were looked at before. Whoever speaks
-/// another protocol is told at once and not after a time-out.
+/// Judges the beginning of a head, of which `seen` bytes were judged before. A caller that speaks another protocol is
+/// answered at once and not after a time-out.
 pub(super) fn judge_early(bytes: &[u8], seen: usize) -> Result<(), HeadFault> {
     let from = seen.saturating_sub(1);
     for (at, byte) in bytes.iter().enumerate().skip(from) {
@@ -133,7 +133,7 @@ fn judge_target(method: &str, target: &str) -> Result<(), HeadFault> {
 
 const NO_PATH: &str = "The request target is neither a path nor an address.";
 
-/// What of a target cannot stand there, and how it is written instead. The sentence goes to the caller as it is.
+/// Names the invalid part of a target, and how to write it instead. The sentence goes to the caller as it is.
 fn unfit(target: &[u8]) -> &'static str {
     let first = target
         .iter()
@@ -177,14 +177,14 @@ fn is_chunked(value: &[u8]) -> bool {
 fn syntax(error: httparse::Error, bytes: &[u8]) -> HeadFault {
     match error {
         httparse::Error::TooManyHeaders => HeadFault::TooLarge,
-        httparse::Error::HeaderName => HeadFault::Head("a header's name is none"),
+        httparse::Error::HeaderName => HeadFault::Head("invalid header name"),
         httparse::Error::HeaderValue => {
             HeadFault::Head("a header's value has a byte that cannot stand there")
         }
         httparse::Error::NewLine => HeadFault::Head("a line is not ended as lines are"),
         httparse::Error::Version if names_version(bytes) => HeadFault::Version,
         _ if has_blank_in_target(bytes) => HeadFault::Target(unfit(b" ")),
-        _ => HeadFault::Head("the request line is none"),
+        _ => HeadFault::Head("invalid request line"),
     }
 }
 
@@ -196,7 +196,7 @@ fn words_of_line(bytes: &[u8]) -> Vec<&[u8]> {
     line.trim_ascii_end().split(|b| *b == b' ').collect()
 }
 
-/// Whether a request line is good but for blanks in its target.
+/// True if blanks in the target are the only fault of a request line.
 fn has_blank_in_target(bytes: &[u8]) -> bool {
     let words = words_of_line(bytes);
     let [method, target, .., version] = words[..] else {
@@ -209,7 +209,7 @@ fn has_blank_in_target(bytes: &[u8]) -> bool {
         && matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
 }
 
-/// Whether a request line is good but for a version that is another.
+/// True if another version is the only fault of a request line.
 fn names_version(bytes: &[u8]) -> bool {
     let parts = words_of_line(bytes);
     let [_, _, version] = parts[..] else {

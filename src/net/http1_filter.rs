@@ -1,5 +1,5 @@
-//! What stands between a socket and the HTTP/1 library: it follows the bytes that come in, heads and bodies, and lets
-//! through only what has one meaning (`head`, `chunk`).
+//! Filter between a socket and the HTTP/1 library: it follows the bytes that come in, heads and bodies, and passes only
+//! requests that have exactly one meaning (`head`, `chunk`).
 //!
 //! A head is given on when it is whole and good. In place of one that is not, the library is given a request of our
 //! own that says `Connection: close`, and the service is told what was wrong with the one that came ([`BadHeadNotice`]): so
@@ -22,22 +22,22 @@ use tokio::time::{Sleep, sleep};
 use super::chunk::Chunks;
 use super::head::{self, BodyFraming, HeadFault};
 
-/// The request that stands for one that is none.
+/// Substitute request handed to the HTTP library in place of an invalid one.
 const SUBSTITUTE: &[u8] = b"GET / HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n";
 
-/// What is dropped behind an answer that came early, and for how long.
+/// Bytes dropped behind an early answer, and the longest time for that.
 const LINGER_BYTES: usize = 64 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// What a connection may keep for the next head.
+/// Buffer that an idle connection keeps for the next head, in bytes.
 const KEPT: usize = 1024;
 
-/// Which request of a connection was none, by its number from zero, and why.
+/// Number of the invalid request of a connection, from zero, and its fault.
 #[derive(Debug, Default)]
 pub(super) struct BadHeadNotice(OnceLock<(u32, HeadFault)>);
 
 impl BadHeadNotice {
-    /// What was wrong with the request of this number.
+    /// The fault of the request of this number.
     pub(super) fn of(&self, number: u32) -> Option<HeadFault> {
         self.0
             .get()
@@ -46,7 +46,7 @@ impl BadHeadNotice {
     }
 }
 
-/// A connection, followed.
+/// A connection whose incoming bytes are filtered.
 pub(super) struct Http1Filter<T> {
     inner: T,
     state: InputState,
@@ -54,7 +54,7 @@ pub(super) struct Http1Filter<T> {
     held: Vec<u8>,
     cleared: usize,
     given: usize,
-    /// How far the head that is not whole was searched for its end.
+    /// Length of the incomplete head that was searched for its end.
     searched: usize,
     heads: u32,
     notice: Arc<BadHeadNotice>,
@@ -62,13 +62,13 @@ pub(super) struct Http1Filter<T> {
     head_timeout: Duration,
     /// Runs while a head is awaited that has begun, or the first.
     timer: Option<Pin<Box<Sleep>>>,
-    /// What is wrong with the body, to be told once.
+    /// Fault of the body, to be reported once.
     broken: Option<&'static str>,
     ended: bool,
     closing: Closing,
 }
 
-/// What the next byte belongs to.
+/// Part of the input that the next byte belongs to.
 #[derive(Clone, Copy)]
 enum InputState {
     Head,
@@ -196,7 +196,7 @@ impl<T> Http1Filter<T> {
         Ok(None)
     }
 
-    /// Which part of a head is too large.
+    /// Names the part of a head that is too large.
     fn too_large(&self, bytes: &[u8]) -> HeadFault {
         let line_ends = memchr::memchr(b'\n', &bytes[..bytes.len().min(self.max_head)]).is_some();
         if line_ends {
@@ -206,7 +206,7 @@ impl<T> Http1Filter<T> {
         }
     }
 
-    /// Puts our own request in the place of one that is none.
+    /// Puts the substitute request in the place of an invalid one.
     fn refuse(&mut self, fault: HeadFault) {
         self.held.truncate(self.cleared);
         self.held.extend_from_slice(SUBSTITUTE);
@@ -245,13 +245,14 @@ impl<T> Http1Filter<T> {
         }
     }
 
-    /// Whether a head is awaited that must come soon.
+    /// True while a head is awaited that has a time limit.
     fn awaits_head(&self) -> bool {
         matches!(self.state, InputState::Head) && (self.heads == 0 || !self.held.is_empty())
     }
 }
 
-/// Where the head ends whose beginning was searched so far: behind the first empty line that follows one that is none.
+/// Finds the end of a head, whose first `searched` bytes were searched before: the first empty line that follows a line
+/// with text.
 fn end_of_head(bytes: &[u8], searched: usize) -> Option<usize> {
     // The line end before may lie at the end of what was searched.
     let from = searched.saturating_sub(3);

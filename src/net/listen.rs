@@ -30,7 +30,7 @@ use super::per_core::PerCore;
 /// Connections that are told that there is no place, at once; more are just closed.
 const TOLD: usize = 32;
 
-/// How long whoever is told may take to hear it.
+/// Longest time to send that answer.
 const TELL_TIME: Duration = Duration::from_secs(1);
 
 /// Accepts and serves until `stop` resolves, then drains. Connections live on `cores`, or where this runs.

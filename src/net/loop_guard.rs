@@ -43,8 +43,8 @@ impl LoopGuard {
             .map(|(_, mark)| mark)
     }
 
-    /// Whether a request has one of them, in `CDN-Loop` or in `Via` (RFC 9110, 7.6.3): a proxy on the way may drop the
-    /// first, and must not drop the second.
+    /// True if a request carries one of them, in `CDN-Loop` or in `Via` (RFC 9110, 7.6.3): a proxy on the way may drop the
+    /// first header, and must not drop the second.
     pub fn is_on(&self, headers: &HeaderMap) -> bool {
         let members = |name: HeaderName| {
             headers
@@ -68,7 +68,7 @@ impl LoopGuard {
     }
 }
 
-/// What a server is told from others by.
+/// The name by which servers are told apart.
 fn server_of(uri: &Uri) -> String {
     uri.authority()
         .map(|authority| authority.as_str().to_ascii_lowercase())

@@ -1,4 +1,4 @@
-//! Reports of what becomes of connections, for the counters.
+//! Observer of connections: reports to the counters how connections begin and end.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::connection_limit::NoSlot;
 
-/// Why a connection was turned away, or ended by us.
+/// Reason why the listener refused a connection or ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
     /// All places are taken.
@@ -46,7 +46,7 @@ impl From<NoSlot> for TurnedAway {
     }
 }
 
-/// Told of every connection, for the counters.
+/// Observer of connections, for the counters.
 pub trait ConnectionObserver: Send + Sync + 'static {
     /// One has come in.
     fn opened(&self);
@@ -56,6 +56,6 @@ pub trait ConnectionObserver: Send + Sync + 'static {
     fn turned_away(&self, why: TurnedAway);
     /// A handshake failed because of the client certificate, for this cause. [`Self::turned_away`] counts it.
     fn certificate_refused(&self, peer: IpAddr, cause: &str);
-    /// What whoever finds all places taken is told, as it stands on the wire.
+    /// The answer to a caller that gets no slot, as it stands on the wire.
     fn full_answer(&self) -> Option<Bytes>;
 }

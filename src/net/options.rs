@@ -16,22 +16,22 @@ pub struct ListenOptions {
     pub max_connections_per_address: usize,
     /// The largest request head.
     pub max_head: usize,
-    /// How long a head may take, and a handshake.
+    /// Longest time for a head, and for a handshake.
     pub head_timeout: Duration,
-    /// How long a connection may be idle between two requests.
+    /// Longest idle time between two requests.
     pub idle_timeout: Duration,
-    /// How long the other end may take nothing of what is being written to it.
+    /// Longest time that the other end may read nothing of what is written to it.
     pub write_stall: Duration,
     /// Proxies that are believed when they name their callers.
     pub trusted: Arc<[Block]>,
     /// The header in which they do.
     pub forwarded: Forwarding,
-    /// Whether those proxies begin every connection with a PROXY header.
+    /// True if those proxies begin every connection with a PROXY header.
     pub proxy_protocol: bool,
     /// The certificate, where the listener speaks TLS.
     pub tls: Option<ServerTls>,
-    /// Whether HTTP/2 is spoken without TLS to whoever begins with it.
+    /// True if HTTP/2 is spoken without TLS to callers that begin with it.
     pub http2_cleartext: bool,
-    /// How long open connections may take to end after a stop.
+    /// Longest time for open connections to end after a stop.
     pub drain: Duration,
 }

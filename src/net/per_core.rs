@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// The threads. They end when the last clone is dropped.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct PerCore(Arc<Threads>);
 #[derive(Debug)]
 struct Threads {
     all: Vec<Core>,
-    end: Arc<Notify>,
+    stop: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -33,12 +33,12 @@ thread_local! {
     static HERE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// How many slots there are to be [`here`]: one for each core, and one for everything else.
+/// Number of values of [`here`]: one for each core, and one for all other threads.
 pub fn slots() -> usize {
     count() + 1
 }
 
-/// Which of them the calling thread is.
+/// Number of the calling thread: that of its core, or 0.
 pub fn here() -> usize {
     HERE.get()
 }
@@ -48,26 +48,26 @@ fn count() -> usize {
 }
 
 impl PerCore {
-    /// Starts them.
+    /// Starts one thread for each core.
     pub fn start() -> std::io::Result<Self> {
-        let end = Arc::new(Notify::new());
+        let stop = CancellationToken::new();
         let mut all = Vec::new();
         for number in 1..=count() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let handle = runtime.handle().clone();
-            let ended = end.clone();
+            let stopped = stop.clone();
             std::thread::Builder::new()
                 .name(format!("core-{number}"))
                 .spawn(move || {
                     HERE.set(number);
-                    runtime.block_on(ended.notified());
+                    runtime.block_on(stopped.cancelled());
                 })?;
             all.push(Core {
                 handle,
                 open: Arc::default(),
             });
         }
-        Ok(Self(Arc::new(Threads { all, end })))
+        Ok(Self(Arc::new(Threads { all, stop })))
     }
 
     /// Has a connection served by the thread that has the fewest.
@@ -95,8 +95,8 @@ impl PerCore {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // Each thread waits from its start on, so none misses it.
-        self.end.notify_waiters();
+        // A thread that does not wait yet sees it as soon as it does.
+        self.stop.cancel();
     }
 }
 

@@ -1,12 +1,12 @@
-//! What a proxy says before the first byte of its caller: the PROXY protocol, versions 1 and 2. Read only from
-//! proxies that are trusted, and from those it must come. Anything that is not exactly it is an error.
+//! PROXY protocol, versions 1 and 2: the header in which a proxy names its caller, before the first byte of the caller.
+//! It is read from trusted proxies only, and they must send it. Anything else is an error.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// How version 2 begins.
+/// First bytes of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// The longest line of version 1, its end included.
@@ -15,7 +15,7 @@ const MAX_LINE: usize = 107;
 /// The longest version 2 header behind its fixed part; proxies put more than addresses there.
 const MAX_REST: usize = 2048;
 
-/// Reads it, and not a byte more. Gives the caller's address; none where the proxy speaks for itself.
+/// Reads the header, and not a byte more. Gives the caller's address; `None` if the proxy speaks for itself.
 pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr>> {
     let mut begin = [0; 12];
     stream.read_exact(&mut begin).await?;
@@ -50,7 +50,7 @@ fn version_1(line: &str) -> Result<Option<IpAddr>> {
             let known = matches!(family, "TCP4" | "TCP6");
             match (read(from), read(to)) {
                 (Some(from), Some(_)) if known => Ok(Some(from.to_canonical())),
-                _ => Err(wrong("its addresses are none")),
+                _ => Err(wrong("not an IP address")),
             }
         }
         _ => Err(wrong("its line is malformed")),

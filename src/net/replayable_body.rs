@@ -13,19 +13,19 @@ use tokio::sync::oneshot;
 /// A body of any kind.
 pub(super) type AnyBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
-/// How much of a body is remembered. It is in memory for as long as its request waits for an answer.
+/// Bytes of a body that are kept in memory while its request waits for an answer.
 pub(super) const MAX_KEPT: usize = 64 * 1024;
 
-/// How long a connection that has broken may take to let go of the body that it was sending.
+/// Longest time for a broken connection to release the body that it was sending.
 const RELEASE_TIME: Duration = Duration::from_secs(1);
 
 /// A body on loan to a request. When the request is done with it, what is still whole of it goes back.
 pub(super) struct ReplayableBody {
     whole: Option<WholeBody>,
-    /// What goes out before the rest of the body.
+    /// Pieces that go out before the rest of the body.
     ahead: std::vec::IntoIter<Bytes>,
     ahead_bytes: u64,
-    /// How much may be remembered.
+    /// Bytes that may be kept.
     most: usize,
     back: Option<oneshot::Sender<WholeBody>>,
     /// The body where it is not whole any more.
@@ -39,7 +39,7 @@ struct WholeBody {
     rest: AnyBody,
 }
 
-/// Where a body that was lent comes back.
+/// Receiver of a body that its request no longer needs.
 pub(super) struct ReturnedBody(oneshot::Receiver<WholeBody>);
 
 impl ReplayableBody {

@@ -20,11 +20,11 @@ use tokio::time::Instant;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// How much earlier than its server a kept connection is given up, at most: an answer and the next request may be that
-/// long on their way.
+/// Longest time by which a kept connection is given up earlier than by its server: an answer and the next request may be
+/// that long on their way.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// What a connection has carried so far.
+/// Bytes that a connection has carried so far.
 #[derive(Debug)]
 struct Traffic {
     made: Instant,
@@ -32,7 +32,7 @@ struct Traffic {
     written: AtomicU64,
     /// Milliseconds after `made` at which the last byte came or went.
     last: AtomicU64,
-    /// Whether somebody waits for the end of its time already.
+    /// True if a task already waits for the end of its time.
     is_timed: AtomicBool,
 }
 
@@ -133,7 +133,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for CountedIo<T> {
     }
 }
 
-/// What a connection carried before a request was given to it.
+/// Bytes that a connection carried before a request was given to it.
 ///
 /// The pool keeps the first form with the connection, and clones it just before it hands a request to the connection:
 /// that is the only moment at which the count is surely the one before the request. Later clones leave it as it is.
@@ -177,7 +177,7 @@ impl RequestConnection {
         Self(captured)
     }
 
-    /// Whether the request was given to a connection at all.
+    /// True if the request was given to a connection.
     pub(super) fn is_there(&self) -> bool {
         self.0.connection_metadata().is_some()
     }
@@ -188,7 +188,7 @@ impl RequestConnection {
         all.remove::<ConnectionHistory>()
     }
 
-    /// Whether surely no byte of the request was written. It holds once the connection has broken: while it stands, a byte
+    /// True if surely no byte of the request was written. It holds once the connection has broken: while it stands, a byte
     /// may still go.
     pub(super) fn wrote_nothing(&self) -> bool {
         let Some(ConnectionHistory::Before {
@@ -200,7 +200,7 @@ impl RequestConnection {
         traffic.written.load(Ordering::Acquire) == written
     }
 
-    /// Whether a request that broke with its connection may go once more by a new one. The connection must have answered
+    /// True if a request that broke with its connection may go once more by a new one. The connection must have answered
     /// others before and nothing of this one, and doing what is asked twice must be as good as doing it once (RFC 9110,
     /// 9.2.2); or nothing of the request may have been written.
     pub(super) fn may_go_again(&self, method: &Method) -> bool {

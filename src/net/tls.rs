@@ -9,10 +9,11 @@ use std::fmt;
 use std::fs::Metadata;
 use std::io::Error;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -88,7 +89,7 @@ impl ServerTls {
     /// Reads all files again if one of them has changed; true if the new ones are in use from now on.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let now = stamps(&self.0.files);
-        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.0.seen.lock();
         // A file that is missing is being replaced.
         if *seen == now || now.contains(&None) {
             return Ok(false);

@@ -4,9 +4,9 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::model::Timestamp;
 
@@ -135,7 +135,7 @@ impl RefusedSamples {
     }
 
     fn kept(&self) -> MutexGuard<'_, KeptRefusals> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Lines that strangers cause: so many a second, and of the rest how many there were.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Most lines in a second.
@@ -37,7 +38,7 @@ impl SparseLines {
     /// Whether one more is written. One that is not is counted, and the count is written when the second is over.
     pub fn admits(self: &Arc<Self>) -> bool {
         let now = Instant::now();
-        let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut second = self.second.lock();
         let until = match second.until {
             Some(until) if until > now => until,
             _ => {
@@ -64,7 +65,7 @@ impl SparseLines {
 
     /// Ends a second that nobody has ended yet.
     fn close(&self, ended: Instant) {
-        let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut second = self.second.lock();
         if second.until == Some(ended) {
             self.tell(std::mem::take(&mut *second).left_out);
         }
@@ -90,19 +91,12 @@ mod tests {
         let lines = SparseLines::new("refused requests");
         let admitted = |count: usize| (0..count).filter(|_| lines.admits()).count();
         assert_eq!(admitted(1000), MOST as usize);
-        assert_eq!(
-            lines.second.lock().unwrap().left_out,
-            1000 - u64::from(MOST)
-        );
-        let until = lines.second.lock().unwrap().until.unwrap();
+        assert_eq!(lines.second.lock().left_out, 1000 - u64::from(MOST));
+        let until = lines.second.lock().until.unwrap();
         lines.close(until + SECOND);
-        assert_eq!(
-            lines.second.lock().unwrap().lines,
-            MOST,
-            "that is another second"
-        );
+        assert_eq!(lines.second.lock().lines, MOST, "that is another second");
         lines.close(until);
-        assert_eq!(lines.second.lock().unwrap().left_out, 0, "it was told");
+        assert_eq!(lines.second.lock().left_out, 0, "it was told");
         assert_eq!(admitted(10), 10);
     }
 }

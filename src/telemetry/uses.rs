@@ -2,8 +2,8 @@
 //! and how often. There are as many as the configuration names, and none more.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::model::Timestamp;
@@ -51,15 +51,11 @@ impl Uses {
     }
 
     fn find(&self, used: &Used) -> Option<Use> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(used)
-            .copied()
+        self.0.lock().get(used).copied()
     }
 
     fn note(&self, used: Used, at: Timestamp) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         if let Some(known) = all.get_mut(&used) {
             let is_new_day = at.day() != known.last.day();
             known.last = known.last.max(at);
