@@ -17,7 +17,7 @@ pub struct InvalidBlock;
 
 impl Block {
     /// Length of the prefix that all of its addresses share, in bits.
-    pub const fn bits(&self) -> u8 {
+    pub fn bits(&self) -> u8 {
         self.0.prefix_len()
     }
 
