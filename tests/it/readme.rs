@@ -213,6 +213,28 @@ fn every_page_that_is_linked_is_there() {
     }
 }
 
+/// The certificate of a CA, and its revocation list.
+fn authority() -> (String, String) {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        rcgen::KeyUsagePurpose::KeyCertSign,
+        rcgen::KeyUsagePurpose::CrlSign,
+    ];
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let issuer = rcgen::CertifiedIssuer::self_signed(params, key).expect("a CA");
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2021, 1, 1),
+        next_update: rcgen::date_time_ymd(4000, 1, 1),
+        crl_number: rcgen::SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    let list = list.signed_by(&*issuer).expect("a list");
+    (issuer.pem(), list.pem().expect("PEM"))
+}
+
 #[test]
 fn default_toml_names_every_setting_it_documents() {
     // The defaults are the base layer of every configuration, so a key that is not known fails every check; what is
@@ -245,6 +267,9 @@ fn default_toml_names_every_setting_it_documents() {
         made.signing_key.serialize_pem(),
     )
     .expect("a file");
+    let (clients, revoked) = authority();
+    std::fs::write(folder.path().join("tls/clients.pem"), clients).expect("a file");
+    std::fs::write(folder.path().join("tls/clients.crl"), revoked).expect("a file");
     let output = Command::new(binary())
         .args(["check", "--config"])
         .arg(&file)
