@@ -94,7 +94,7 @@ impl Authority {
         let list = CertificateRevocationListParams {
             this_update: date_time_ymd(2021, 1, 1),
             next_update: date_time_ymd(4000, 1, 1),
-            crl_number: SerialNumber::from(1),
+            crl_number: SerialNumber::from(1_u64),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,

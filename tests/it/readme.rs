@@ -226,7 +226,7 @@ fn authority() -> (String, String) {
     let list = rcgen::CertificateRevocationListParams {
         this_update: rcgen::date_time_ymd(2021, 1, 1),
         next_update: rcgen::date_time_ymd(4000, 1, 1),
-        crl_number: rcgen::SerialNumber::from(1),
+        crl_number: rcgen::SerialNumber::from(1_u64),
         issuing_distribution_point: None,
         revoked_certs: Vec::new(),
         key_identifier_method: rcgen::KeyIdMethod::Sha256,
