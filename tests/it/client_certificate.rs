@@ -209,7 +209,7 @@ impl World {
 
     /// The causes of the last refusals, the newest first.
     async fn causes(&self) -> Vec<String> {
-        let refused = self.gateway.admin_json("/api/v1/refused").await;
+        let refused = self.gateway.admin_json("/refused").await;
         let items = refused["items"].as_array().cloned().unwrap_or_default();
         let text = |item: &Value| item["cause"].as_str().unwrap_or_default().to_owned();
         items.iter().map(text).collect()
