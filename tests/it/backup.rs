@@ -62,7 +62,7 @@ async fn post(gateway: &Gateway, numbers: std::ops::Range<u32>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn first_hour_9_what_ran_after_the_backup_does_not_run_again_after_the_restore() {
+async fn what_ran_after_the_backup_does_not_run_again_after_the_restore() {
     let upstream = Upstream::start(&[]).await;
     let gateway = Gateway::start(upstream.address, SOURCES).await;
     let done = post(&gateway, 0..3).await;
