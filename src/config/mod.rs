@@ -236,7 +236,7 @@ impl Config {
     ///
     /// use sluicegate::config::{Config, Problems};
     ///
-    /// let text = "[sources.hook]\nprovider = \"github\"\nsecrets = [\"literal:0123456789abcdef\"]\nagent = \"a\"\n";
+    /// let text = "[sources.hook]\nprovider = \"custom\"\nverify = { scheme = \"none\" }\nagent = \"a\"\n";
     /// let problems = Problems::default();
     /// let config = Config::parse("example.toml", text, Path::new("."), std::iter::empty(), &problems);
     /// assert_eq!(config.map(|config| config.sources.len()), Some(1));

@@ -50,7 +50,9 @@ impl DeliveryAttempt<'_> {
 
     async fn steps(&self, expected: Expected, tries_key: bool) -> Result<Verdict, Verdict> {
         let mut shipment = self.prepare().await?;
-        self.check_key(tries_key)?;
+        if let Some(refused) = self.key_refusal(tries_key) {
+            return Err(refused);
+        }
         let has_own_key = shipment.has_own_key();
         let found = self
             .resolve_doubt(&*shipment)
@@ -84,16 +86,16 @@ impl DeliveryAttempt<'_> {
         })
     }
 
-    /// Ends the attempt where the upstream has refused the gateway's key since the delivery was claimed.
-    fn check_key(&self, tries_key: bool) -> Result<(), Verdict> {
+    /// The verdict where the upstream has refused the gateway's key since the delivery was claimed.
+    fn key_refusal(&self, tries_key: bool) -> Option<Verdict> {
         let (route, throttle) = (self.claimed.route(), &self.dispatcher.throttle);
         if tries_key
             || !self.uses_gateway_key()
             || !throttle.refuses_key(&route, &self.dispatcher.rules)
         {
-            return Ok(());
+            return None;
         }
-        Err(Verdict::unsent(
+        Some(Verdict::unsent(
             Next::Released {
                 doubt: self.claimed.doubt,
             },

@@ -77,6 +77,10 @@ pub(super) fn explain(
 }
 
 /// Origin of a request, once it is known.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once, and a box would be an allocation for each request"
+)]
 pub(super) enum RequestOrigin {
     /// From its source's sender.
     Proved(Proved),

@@ -164,7 +164,7 @@ fn the_search_for_imports_sees_lists() {
 
 /// Libraries that belong to some modules alone: SQL is the inbox's, templates are the mapping's, and so on. A library of
 /// `Cargo.toml` stands here or in `EVERYWHERE`.
-const HOMES: [(&str, &[&str]); 31] = [
+const HOMES: [(&str, &[&str]); 34] = [
     ("anyhow", &["app", "cli"]),
     ("axum", &["admin", "app", "ingress"]),
     ("clap", &["cli"]),
@@ -176,6 +176,7 @@ const HOMES: [(&str, &[&str]); 31] = [
     ("httparse", &["net"]),
     ("hyper_rustls", &["net"]),
     ("hyper_util", &["net", "stub"]),
+    ("ipnet", &["model"]),
     ("jsonpath_rust", &["mapping"]),
     ("md5", &["verify"]),
     ("mimalloc", &["main"]),
@@ -190,16 +191,18 @@ const HOMES: [(&str, &[&str]); 31] = [
     ("sha1", &["verify"]),
     ("tokio_postgres", &["inbox"]),
     ("tokio_rustls", &["inbox", "net"]),
+    ("tokio_util", &["net"]),
     ("toml", &["config"]),
     ("tower", &["admin", "ingress", "net"]),
     ("tracing_subscriber", &["telemetry"]),
     ("unicode_normalization", &["model"]),
     ("webpki_roots", &["inbox", "net"]),
+    ("x509_cert", &["model"]),
     ("zeroize", &["config"]),
 ];
 
 /// Libraries for any module: bytes, text, errors, tasks.
-const EVERYWHERE: [&str; 25] = [
+const EVERYWHERE: [&str; 26] = [
     "arc_swap",
     "async_trait",
     "base64",
@@ -214,6 +217,7 @@ const EVERYWHERE: [&str; 25] = [
     "hyper",
     "jiff",
     "memchr",
+    "parking_lot",
     "percent_encoding",
     "ring",
     "rustix",

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::world::binary;
+use crate::world::{authority, binary};
 
 pub fn text(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("it is there")
@@ -211,28 +211,6 @@ fn every_page_that_is_linked_is_there() {
             }
         }
     }
-}
-
-/// The certificate of a CA, and its revocation list.
-fn authority() -> (String, String) {
-    let mut params = rcgen::CertificateParams::default();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    params.key_usages = vec![
-        rcgen::KeyUsagePurpose::KeyCertSign,
-        rcgen::KeyUsagePurpose::CrlSign,
-    ];
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let issuer = rcgen::CertifiedIssuer::self_signed(params, key).expect("a CA");
-    let list = rcgen::CertificateRevocationListParams {
-        this_update: rcgen::date_time_ymd(2021, 1, 1),
-        next_update: rcgen::date_time_ymd(4000, 1, 1),
-        crl_number: rcgen::SerialNumber::from(1_u64),
-        issuing_distribution_point: None,
-        revoked_certs: Vec::new(),
-        key_identifier_method: rcgen::KeyIdMethod::Sha256,
-    };
-    let list = list.signed_by(&*issuer).expect("a list");
-    (issuer.pem(), list.pem().expect("PEM"))
 }
 
 #[test]

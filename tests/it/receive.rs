@@ -125,7 +125,7 @@ async fn t49_t50_equal_events_at_once_make_one_event_and_one_run() {
         (0..64).map(|_| gateway.post("/hooks/triage", &headers, body.clone())),
     )
     .await;
-    let mut ids: Vec<String> = answers.iter().map(|answer| event_id(answer)).collect();
+    let mut ids: Vec<String> = answers.iter().map(event_id).collect();
     assert!(answers.iter().all(|answer| answer.status() == 202));
     ids.sort();
     ids.dedup();

@@ -195,6 +195,9 @@ fn says_none(line: &str) -> bool {
         .any(|pair| matches!(pair, ["is" | "are", "none"]))
 }
 
+/// A file and the place in it.
+type Finding<'s> = (&'s Source, String);
+
 #[test]
 fn no_sentence_says_that_something_is_none() {
     let sources = sources();
@@ -279,7 +282,7 @@ fn no_function_is_described_by_one_or_two_words() {
 #[test]
 fn fewer_than_a_tenth_of_a_modules_docs_begin_with_a_question() {
     let sources = sources();
-    let mut counted: BTreeMap<&str, (usize, Vec<(&Source, String)>)> = BTreeMap::new();
+    let mut counted = BTreeMap::<&str, (usize, Vec<Finding<'_>>)>::new();
     for source in &sources {
         for (index, words, _) in docs(source) {
             let (all, questions) = counted.entry(source.module()).or_default();

@@ -17,6 +17,9 @@ enum ParamPlace {
     Body,
 }
 
+/// Names with the paths that they are mapped from, as written, and the paths parsed.
+type WrittenMapping = (Vec<(Name, String)>, Vec<Dotted>);
+
 impl ParamPlace {
     const fn as_str(self) -> &'static str {
         match self {
@@ -164,7 +167,7 @@ impl CallReader<'_> {
     }
 
     /// Reads `params_mapping` of the query: names with their paths as written, and the paths parsed.
-    fn mapping(&mut self) -> Result<Option<(Vec<(Name, String)>, Vec<Dotted>)>, Refusal> {
+    fn mapping(&mut self) -> Result<Option<WrittenMapping>, Refusal> {
         let Some(written) = self.in_query("params_mapping") else {
             return Ok(None);
         };

@@ -32,6 +32,9 @@ struct NamedCertificate<'s> {
     key: Arc<PublicKey>,
 }
 
+/// A time as it was sent.
+type SentTime<'c> = Cow<'c, [u8]>;
+
 impl Signed {
     /// Proves a request, or one item of its list: the name of the key, and the mark of the signed text.
     pub(super) fn judge<'q>(
@@ -89,7 +92,7 @@ impl Signed {
     pub(crate) fn time_and_algorithm<'c>(
         &self,
         context: &Context<'c, '_>,
-    ) -> Result<(Option<Cow<'c, [u8]>>, Algorithm), ProofError> {
+    ) -> Result<(Option<SentTime<'c>>, Algorithm), ProofError> {
         Ok((self.time(context)?, self.algorithm.of(context)?))
     }
 
@@ -97,7 +100,7 @@ impl Signed {
     pub(crate) fn time<'c>(
         &self,
         context: &Context<'c, '_>,
-    ) -> Result<Option<Cow<'c, [u8]>>, ProofError> {
+    ) -> Result<Option<SentTime<'c>>, ProofError> {
         let Some(stamp) = &self.stamp else {
             return Ok(None);
         };
