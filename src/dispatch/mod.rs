@@ -1,7 +1,7 @@
 //! Sending what is owed: claim, send, judge, settle. How much at once, and how to stop.
 //!
 //! Promises: nothing is sent twice while its target can tell that it was received; no cap is exceeded, and what is closed
-//! ([`throttle`]) is not claimed; a panic of one attempt affects that delivery alone; a process that lost its standing
+//! (`throttle`) is not claimed; a panic of one attempt affects that delivery alone; a process that lost its standing
 //! breaks its calls off at once; a stop gives every lease back within the time that is allowed for it.
 
 mod admission;

@@ -116,7 +116,7 @@ impl Claimed {
 pub struct AnsweredDelivery {
     /// Its name.
     pub id: DeliveryId,
-    /// [`OwedDelivery::payload`]
+    /// The payload of the owed delivery.
     pub payload: Bytes,
 }
 

@@ -10,11 +10,11 @@ use crate::model::{Attempt, DeliveryId, NewDelivery, Timestamp};
 pub struct Settlement {
     /// The delivery. None where its record cannot be read: then there is no answer to be kept.
     pub id: Option<DeliveryId>,
-    /// [`Claimed::key`]
+    /// [`super::Claimed::key`]
     pub key: i64,
-    /// [`Claimed::lane`]
+    /// [`super::Claimed::lane`]
     pub lane: Uuid,
-    /// [`Claimed::fence`]
+    /// [`super::Claimed::fence`]
     pub fence: i64,
     /// The attempt.
     pub attempt: Attempt,
@@ -28,7 +28,7 @@ pub struct Settlement {
 /// A delivery that answers another one of the same event, about to be kept.
 #[derive(Clone, Debug)]
 pub struct OwedDelivery {
-    /// The delivery. Its lane is that of its destination, account and upstream id ([`Destination::lane`]).
+    /// The delivery. Its lane is that of its destination, account and upstream id ([`crate::model::Destination::lane`]).
     pub delivery: NewDelivery,
     /// The answer, in the form that its destination takes. Kept as long as the event is.
     pub payload: Bytes,
@@ -46,13 +46,13 @@ impl Settlement {
 pub enum Next {
     /// Done. The upstream's last word is kept with it.
     Delivered(Answer),
-    /// Tried again at a time. `doubt` as in [`Claimed::doubt`]. The lane waits with it.
+    /// Tried again at a time. `doubt` as in [`super::Claimed::doubt`]. The lane waits with it.
     Retry {
         /// The time of the next try.
         at: Timestamp,
         /// Since when nobody knows whether it ran.
         doubt: Option<Timestamp>,
-        /// True if this try counts against the delivery ([`Claimed::strikes`]).
+        /// True if this try counts against the delivery ([`super::Claimed::strikes`]).
         counted: bool,
     },
     /// Will not be tried again by itself.
@@ -61,7 +61,7 @@ pub enum Next {
     Unknown,
     /// Given back unsent: due at once, this try is not counted, doubt as it was before the claim.
     Released {
-        /// [`Claimed::doubt`]
+        /// [`super::Claimed::doubt`]
         doubt: Option<Timestamp>,
     },
 }

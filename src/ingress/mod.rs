@@ -266,7 +266,7 @@ pub fn front(ingress: Arc<Ingress>) -> Front {
     Front::new(router(ingress.clone()), ingress)
 }
 
-/// The public routes. There are no layers: [`door`] is the shell of every door, and each door lists its own steps.
+/// The public routes. There are no layers: `door` is the shell of every door, and each door lists its own steps.
 pub fn router(ingress: Arc<Ingress>) -> Router {
     let mut router = Router::new()
         .route("/hooks/{source}", any(hook::at_source))

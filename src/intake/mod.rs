@@ -1,7 +1,7 @@
 //! Event intake: from a proved and mapped request to events in the inbox.
 //!
 //! The public listener, the reader of a provider's log and the operator's resend make their events here. What none of
-//! them does by itself: name an event's deliveries ([`event`]), vouch for a request without a signature ([`Trust`]),
+//! them does by itself: name an event's deliveries (`event`), vouch for a request without a signature ([`Trust`]),
 //! commit events and count what became of them ([`Intake::accept`]).
 
 mod accept;

@@ -1,10 +1,10 @@
 //! JSON bodies, read and rewritten as text.
 //!
-//! One reader of the grammar, [`Scan`], serves everything that decides about a body: [`extract`] finds pieces at dotted
-//! paths, [`tree`] and [`part`] make trees for templates and JSONPaths, [`Json`] is the strict tree for the fields that a
+//! One reader of the grammar, [`Scan`], serves everything that decides about a body: `extract` finds pieces at dotted
+//! paths, `tree` and [`part`] make trees for templates and JSONPaths, [`Json`] is the strict tree for the fields that a
 //! signature covers. So the check of a signature and the mapping never understand a body in two ways.
 //!
-//! [`compact`] and [`shorten`] rewrite a text and decide nothing. They take a text of any depth, which a reader with a
+//! `compact` and `shorten` rewrite a text and decide nothing. They take a text of any depth, which a reader with a
 //! stack cannot, so they let `serde_json` check the grammar ([`is_valid`]) and then work on the text. A property test
 //! holds that both readers take the same texts. Answers with a known shape are read by `serde_json` where they arrive.
 

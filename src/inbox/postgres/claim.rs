@@ -50,9 +50,9 @@ pub(super) struct Lease {
 /// The result of a claim.
 #[derive(Debug, Default)]
 pub(super) struct Leased {
-    /// [`crate::inbox::Claims::next_due`]
+    /// [`crate::inbox::ClaimBatch::next_due`]
     pub(super) next_due: Option<Timestamp>,
-    /// [`crate::inbox::Claims::dropped`]
+    /// [`crate::inbox::ClaimBatch::dropped`]
     pub(super) dropped: Vec<(String, u64)>,
     /// The deliveries that came to their end on the way, or whose end is that of another now.
     pub(super) ended: Vec<DeliveryId>,

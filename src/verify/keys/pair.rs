@@ -76,7 +76,7 @@ impl KeyPair {
         Some(Self(Private::Ed25519(seed.try_into().ok()?)))
     }
 
-    /// The kind of its private key, in the words of [`PublicKeyAlgorithm::private_key`].
+    /// The kind of its private key, in the words of `PublicKeyAlgorithm::private_key`.
     pub fn kind(&self) -> &'static str {
         match &self.0 {
             Private::Ed25519(_) => PublicKeyAlgorithm::Ed25519.private_key(),
