@@ -1047,3 +1047,23 @@ async fn a_queue_has_its_depth_and_doubles_are_doubles_first() {
     assert_eq!(answers[3], double);
     assert_eq!(inbox.accept(turn("1")).await.unwrap(), double);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_in_a_database_that_was_put_back_is_in_doubt_and_paused() {
+    let url = cluster::shared().migrated().await;
+    let inbox = open(&url).await;
+    let kept = event("a");
+    let received = kept.received_at;
+    assert_eq!(inbox.accept(kept).await.unwrap(), Accepted::New);
+    inbox.close().await;
+    let now = Clock::system().now();
+    let found = PostgresInbox::reopen(&url, now).await.unwrap();
+    assert_eq!((found.events, found.deliveries), (1, 1));
+    let inbox = open(&url).await;
+    assert_eq!(inbox.pauses().await.unwrap(), [(Pause::All, now)]);
+    let claimed = claim_one(&inbox).await;
+    assert!(
+        claimed.doubt.is_some_and(|since| since < received),
+        "{claimed:?}"
+    );
+}
