@@ -161,6 +161,12 @@ async fn guards(asker: &mut Asker<'_>) {
 
 async fn reading(asker: &mut Asker<'_>) {
     let story = asker.story;
+    // Bodies come into the index of words a moment after their events.
+    wait_for("the words of bodies to be found", async || {
+        let found = story.gateway.admin_json("/events?text=hello").await;
+        found["items"].get(0).map(|_| ())
+    })
+    .await;
     let (refused, file) = (story.refused.clone(), story.with_file.clone());
     let mut paths: Vec<String> = [
         "",
