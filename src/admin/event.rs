@@ -88,7 +88,7 @@ async fn reason(state: &AdminState, event: &EventSummary) -> Result<Option<Attem
         event: event.id,
         number,
     };
-    // It has ended; only one that was sent again just now is waited for, and its reason is none any more.
+    // It has ended. Only one that was sent again just now is waited for; its old reason says nothing any more.
     match tokio::time::timeout(JUST_NOW, state.inbox.ended(id)).await {
         Ok(ended) => Ok(ended?.and_then(|mut delivery| delivery.tries.pop())),
         Err(_) => Ok(None),

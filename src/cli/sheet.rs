@@ -113,7 +113,7 @@ impl Style {
         }
     }
 
-    /// A time as it is told in lists; a dash where there is none.
+    /// A time as it is told in lists; a dash without one.
     pub(in crate::cli) fn time(&self, value: &Value) -> String {
         let Some(at) = value.as_str().and_then(Timestamp::parse) else {
             return "-".into();

@@ -22,11 +22,11 @@ const LARGEST: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Subcommand)]
 pub(super) enum VerifyCommand {
     /// Explain one captured request: what is signed, how old it is, what probably went wrong
-    Explain(ExplainProof),
+    Explain(ExplainArgs),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ExplainProof {
+pub(super) struct ExplainArgs {
     /// The request, as it stood on the wire or as JSON (see `provider try`); - is standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     request: PathBuf,
@@ -154,7 +154,7 @@ const CUT: char = '…';
 /// A request that a gateway keeps. It names its source, and when it came: by that time its own is judged. Where a
 /// signature was cut before it was kept, what the gateway found stands beside the request.
 async fn fetch(
-    explain: &mut ExplainProof,
+    explain: &mut ExplainArgs,
     id: &str,
     now: Timestamp,
 ) -> anyhow::Result<(Fixture, Option<String>)> {
@@ -227,7 +227,7 @@ async fn fetch(
     Ok((fixture, found))
 }
 
-fn read(explain: &ExplainProof, now: Timestamp) -> anyhow::Result<Fixture> {
+fn read(explain: &ExplainArgs, now: Timestamp) -> anyhow::Result<Fixture> {
     let mut bytes = Vec::new();
     let from = explain.request.display();
     if explain.request.as_os_str() == "-" {

@@ -1,5 +1,5 @@
 //! Budgets: how many runs a day (in UTC) there may be in all, for each agent, for each user and by each source.
-//! CountedRun in the inbox before a run is begun, so that a restart forgets nothing and several processes count
+//! Runs are counted in the inbox before a run is begun, so that a restart forgets nothing and several processes count
 //! together.
 
 use std::collections::HashMap;

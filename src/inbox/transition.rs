@@ -1,4 +1,4 @@
-//! DeliveryState changes of a delivery when its lease ends. Pure, and the same for both engines: an engine only
+//! State changes of a delivery when its lease ends. Pure, and the same for both engines: an engine only
 //! writes down what is decided here.
 
 use super::{Answer, Next};

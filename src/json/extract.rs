@@ -1,4 +1,4 @@
-//! PieceRanges of a JSON text at dotted paths, found in one pass over the text.
+//! Pieces of a JSON text at dotted paths, found in one pass over the text.
 //!
 //! Nothing is allocated for what no path leads to; everything that is passed over is checked all the same.
 

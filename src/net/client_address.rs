@@ -101,16 +101,8 @@ fn x_real_ip(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
 
 /// The addresses of `X-Forwarded-For`, the last one first; `None` for a part that is not an address.
 fn x_forwarded_for(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
-    let lines: Vec<&[u8]> = headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .map(http::HeaderValue::as_bytes)
-        .collect();
-    if lines.is_empty() {
-        return None;
-    }
-    let parts = lines
-        .iter()
+    let parts = lines(headers, X_FORWARDED_FOR)?
+        .into_iter()
         .rev()
         .flat_map(|line| line.rsplit(|b| *b == b','));
     let parts = parts
@@ -118,6 +110,16 @@ fn x_forwarded_for(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
         .filter(|part| !part.is_empty());
     let steps = parts.map(|part| address(std::str::from_utf8(part).ok()?));
     Some(bounded(steps))
+}
+
+/// The lines of a header; none without it.
+fn lines(headers: &HeaderMap, name: HeaderName) -> Option<Vec<&[u8]>> {
+    let lines: Vec<&[u8]> = headers
+        .get_all(name)
+        .iter()
+        .map(http::HeaderValue::as_bytes)
+        .collect();
+    (!lines.is_empty()).then_some(lines)
 }
 
 /// So many steps; what lies behind them is known to nobody. A list without any address says nothing.
@@ -132,16 +134,8 @@ fn bounded(steps: impl Iterator<Item = Option<IpAddr>>) -> Vec<Option<IpAddr>> {
 
 /// The `for` addresses of `Forwarded` (RFC 7239), the last one first.
 fn forwarded(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
-    let lines: Vec<&[u8]> = headers
-        .get_all(FORWARDED)
-        .iter()
-        .map(http::HeaderValue::as_bytes)
-        .collect();
-    if lines.is_empty() {
-        return None;
-    }
-    let parts = lines
-        .iter()
+    let parts = lines(headers, FORWARDED)?
+        .into_iter()
         .rev()
         .flat_map(|line| split(line, b',').into_iter().rev());
     let parts = parts

@@ -1,3 +1,5 @@
+//! Runs that are dropped before they are sent, and the budgets and proofs that they give back.
+
 use std::path::Path;
 
 use super::*;

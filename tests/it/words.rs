@@ -28,31 +28,18 @@ const TWICE: [(&str, &str); 4] = [
 
 /// Modules that are not in plain words yet: the rule that they break, and how many places break it at most. The numbers
 /// only fall.
-const LEFT: [(&str, &str, usize); 24] = [
-    ("is none", "admin", 1),
-    ("is none", "cli", 11),
+const LEFT: [(&str, &str, usize); 11] = [
     ("is none", "config", 1),
     ("is none", "inbox", 1),
     ("is none", "ingress", 1),
     ("is none", "mapping", 1),
-    ("is none", "model", 5),
-    ("is none", "net", 12),
     ("head", "admin", 8),
     ("head", "cli", 7),
-    ("head", "limit", 2),
-    ("head", "model", 3),
-    ("head", "net", 5),
     ("short doc", "admin", 19),
     ("short doc", "config", 1),
     ("short doc", "inbox", 3),
-    ("short doc", "limit", 3),
-    ("short doc", "model", 2),
-    ("short doc", "net", 2),
     ("question doc", "admin", 103),
     ("question doc", "cli", 101),
-    ("question doc", "limit", 13),
-    ("question doc", "model", 99),
-    ("question doc", "net", 96),
 ];
 
 /// A source file without its tests.
@@ -164,9 +151,12 @@ fn product_lines(text: &str) -> Vec<String> {
     lines
 }
 
-/// Fails if a module has more places that break a rule than `LEFT` grants it.
+/// Fails unless each module has as many places that break a rule as `LEFT` grants it: fewer are a reason to lower the number.
 fn judge(rule: &str, places: &[(&Source, String)]) {
     let mut by_module: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (_, module, _) in LEFT.iter().filter(|(of, ..)| *of == rule) {
+        by_module.insert(module, Vec::new());
+    }
     for (source, place) in places {
         by_module.entry(source.module()).or_default().push(place);
     }
@@ -176,9 +166,10 @@ fn judge(rule: &str, places: &[(&Source, String)]) {
             let row = LEFT
                 .iter()
                 .find(|(of, left, _)| *of == rule && left == module);
-            let most = row.map_or(0, |(_, _, most)| *most);
-            let is_over = places.len() > most;
-            is_over.then(|| format!("{module} may have {most}:\n  {}", places.join("\n  ")))
+            let granted = row.map_or(0, |(_, _, granted)| *granted);
+            let (found, list) = (places.len(), places.join("\n  "));
+            (found != granted)
+                .then(|| format!("{module} has {found} and may have {granted}:\n  {list}"))
         })
         .collect();
     assert!(wrong.is_empty(), "{rule}:\n{}", wrong.join("\n"));

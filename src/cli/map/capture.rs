@@ -158,7 +158,7 @@ impl Capture {
 fn add(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
     match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
         (Ok(name), Ok(value)) => drop(headers.append(name, value)),
-        _ => return Err(format!("the header {name:?} is none")),
+        _ => return Err(format!("invalid header {name:?}")),
     }
     Ok(())
 }

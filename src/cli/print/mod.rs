@@ -121,7 +121,7 @@ fn paragraph(out: &mut impl Paper, indent: usize, text: &str) -> io::Result<()> 
     Ok(())
 }
 
-/// Events as a list. False when there are none.
+/// Events as a list. False when the list is empty.
 pub(super) fn table(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     let look = *out.look();
     let row = move |event: &Value| {
@@ -149,7 +149,7 @@ pub(super) fn table(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     )
 }
 
-/// Replays as a list. False when there are none.
+/// Replays as a list. False when the list is empty.
 pub(super) fn jobs(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     let look = *out.look();
     let row = move |job: &Value| {
@@ -177,7 +177,7 @@ pub(super) fn jobs(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     )
 }
 
-/// Sources as a list. False when there are none.
+/// Sources as a list. False when the list is empty.
 pub(super) fn sources(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     let look = *out.look();
     let row = move |source: &Value| {
@@ -221,7 +221,7 @@ pub(super) fn sources(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     list(out, page, &head, row)
 }
 
-/// Destinations as a list. False when there are none.
+/// Destinations as a list. False when the list is empty.
 pub(super) fn destinations(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     let look = *out.look();
     let row = move |destination: &Value| {

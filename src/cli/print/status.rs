@@ -175,7 +175,7 @@ fn size(bytes: u64) -> String {
 /// The words for what is told of a refused request.
 const REFUSED: [&str; 7] = ["CAME", "ID", "SOURCE", "CODE", "REQUEST", "FROM", "WHY"];
 
-/// Refused requests as a list, newest first. False when there are none.
+/// Refused requests as a list, newest first. False when the list is empty.
 pub(in crate::cli) fn refused(
     out: &mut impl Paper,
     page: &Value,

@@ -16,7 +16,7 @@ const KEYS: [&str; 6] = [
     "GOOD FOR",
 ];
 
-/// The gateway's own keys. False when there are none.
+/// The gateway's own keys. False when the list is empty.
 pub(in crate::cli) fn keys(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     let look = *out.look();
     list(out, page, &KEYS, move |key| {
@@ -58,7 +58,7 @@ const SECRETS: [&str; 6] = [
     "SINCE",
 ];
 
-/// The secrets of a source. False when there are none.
+/// The secrets of a source. False when the list is empty.
 pub(in crate::cli) fn secrets(out: &mut impl Paper, page: &Value) -> io::Result<bool> {
     let look = *out.look();
     list(out, page, &SECRETS, move |secret| {

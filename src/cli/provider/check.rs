@@ -1,4 +1,4 @@
-//! CheckProvider a provider's file that is new or was changed: everything that is wrong with it, and every kept request.
+//! Checks a provider's file that is new or was changed: everything that is wrong with it, and every kept request.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -67,7 +67,7 @@ impl Fixture {
         let received = Received {
             id: RequestId::new(),
             at: now,
-            method: Method::from_bytes(method.as_bytes()).map_err(|_| anyhow!("method is none"))?,
+            method: Method::from_bytes(method.as_bytes()).map_err(|_| anyhow!("invalid method"))?,
             url,
             target,
             headers: headers(object.get("headers"))?,
@@ -123,7 +123,7 @@ impl Fixture {
                 id: RequestId::new(),
                 at: now,
                 method: Method::from_bytes(method.as_bytes())
-                    .map_err(|_| anyhow!("the method is none"))?,
+                    .map_err(|_| anyhow!("invalid method"))?,
                 target: target.to_owned(),
                 url: String::new(),
                 headers,

@@ -1,4 +1,4 @@
-//! FilesByEvent that came along: what the inbox knows of them, and which of them can go.
+//! Files that came along: what the inbox knows of them, and which of them can go.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::inbox::bounds::PAGE;
 use crate::inbox::{InboxError, KeepFiles, KeptAttachment, Page};
 use crate::model::{Attachment, AttachmentId, EventId, Timestamp};
 
-/// FilesByEvent on their way into the table, column by column.
+/// Files on their way into the table, column by column.
 #[derive(Default)]
 pub(super) struct Rows<'a> {
     events: Vec<Option<i64>>,
@@ -193,7 +193,7 @@ pub(super) async fn page(
     })
 }
 
-/// FilesByEvent that no event refers to and nobody holds a link to.
+/// Files that no event refers to and nobody holds a link to.
 pub(super) async fn gone(
     conn: &mut Client,
     now: Timestamp,

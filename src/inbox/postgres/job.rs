@@ -61,7 +61,7 @@ pub(super) async fn list(conn: &mut Client) -> Result<Vec<Job>, DatabaseError> {
         .collect()
 }
 
-/// DeliveryUpdates a job's state and pace.
+/// Changes a job's state and pace.
 pub(super) async fn steer(
     conn: &mut Client,
     id: i64,

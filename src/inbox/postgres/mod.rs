@@ -94,7 +94,7 @@ pub struct PostgresInbox {
     /// The places that claims gave of late, by account and source.
     shares: Arc<std::sync::Mutex<Shares>>,
     options: PostgresOptions,
-    /// DeliveryEnd by themselves when nobody can hand anything in any more.
+    /// They end by themselves when nobody can hand anything in any more.
     writers: Mutex<Vec<JoinHandle<()>>>,
     /// Go on until they are stopped.
     keepers: Vec<JoinHandle<()>>,

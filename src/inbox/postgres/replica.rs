@@ -134,7 +134,7 @@ impl Replica {
 
     /// Renews the row, or registers anew where it has run out.
     pub(super) async fn renew(&self, database: &Database) -> Result<(), DatabaseError> {
-        // CountedRun from before it is asked for: however long the answer takes, the server's time begins later.
+        // Counted from before it is asked for: however long the answer takes, the server's time begins later.
         let asked = Instant::now();
         let (id, lease, roles) = (self.id(), self.lease.as_secs_f64(), self.roles);
         let renewed = database

@@ -99,7 +99,7 @@ async fn claim(inbox: &SqliteInbox, overlap: Overlap, now: i64) -> ClaimBatch {
     inbox.claim(Box::new(Any(overlap)), at(now)).await.unwrap()
 }
 
-/// ClaimBatch until something is claimed; gives that and how many were dropped on the way.
+/// Claims until something is claimed; gives that and how many were dropped on the way.
 async fn claim_one(inbox: &SqliteInbox, overlap: Overlap, now: i64) -> (Claimed, u64) {
     let mut dropped = 0;
     for _ in 0..100 {
@@ -587,7 +587,7 @@ async fn above_its_ceiling_nothing_is_kept_and_everything_else_goes_on() {
     let mut count = 0;
     while inbox.accept(large(count)).await.is_ok() {
         count += 1;
-        // DueRoutes at no more often than that.
+        // Due routes are looked at no more often than that.
         tokio::time::sleep(millis(110)).await;
     }
     assert!((5..40).contains(&count), "{count}");

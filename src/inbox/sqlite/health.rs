@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use crate::inbox::InboxError;
 use crate::inbox::queue::{Trouble, Waiters};
 
-/// DeliveryState of the writer that the rest of the inbox may see.
+/// State of the writer that the rest of the inbox may see.
 #[derive(Debug)]
 pub(super) struct Health {
     /// Notified when something may have become due.
