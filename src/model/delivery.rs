@@ -130,14 +130,28 @@ impl Destination {
 
     /// An account's lane of an upstream `id` at this destination, whatever source it came by: the upstream takes one
     /// turn of it at a time. No account has a place in the lane of another, whatever ids its callers name.
+    ///
+    /// The lane of an id that begins with a time ([`super::DeliveryId::as_uuid`]) begins with that time as well. New lanes
+    /// of single runs then lie side by side in the index of lanes, and a commit writes few of its pages.
     pub fn lane(&self, account: &Account, upstream_id: &str) -> Uuid {
         let name = match account {
             Account::Operator => format!("{self}\0{upstream_id}"),
             // No destination begins with a NUL.
             Account::Key(_) | Account::Foreign => format!("\0{account}\0{self}\0{upstream_id}"),
         };
-        Uuid::new_v5(&LANES, name.as_bytes())
+        let digest = Uuid::new_v5(&LANES, name.as_bytes());
+        match Uuid::try_parse(upstream_id) {
+            Ok(id) if id.get_version_num() == 7 => with_time_of(digest, id),
+            _ => digest,
+        }
     }
+}
+
+/// A UUID whose first 48 bits are the time of a UUIDv7.
+fn with_time_of(digest: Uuid, id: Uuid) -> Uuid {
+    let mut bytes = digest.into_bytes();
+    bytes[..6].copy_from_slice(&id.as_bytes()[..6]);
+    Uuid::from_bytes(bytes)
 }
 
 /// The tie between a source and a destination, for an account and a class.

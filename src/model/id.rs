@@ -89,9 +89,10 @@ pub struct DeliveryId {
 }
 
 impl DeliveryId {
-    /// The name of this delivery as a UUIDv5, for an upstream that wants an id chosen beforehand.
+    /// The upstream `id` of a run that belongs to no conversation: a UUIDv7, which is the event's own with the number of the
+    /// delivery in its last bits. Ids of events that follow each other are neighbours in an index.
     pub fn as_uuid(&self) -> Uuid {
-        Uuid::new_v5(&DELIVERIES, self.to_string().as_bytes())
+        Uuid::from_u128(self.event.0.as_u128() ^ u128::from(self.number))
     }
 }
 
@@ -105,9 +106,6 @@ impl DeliveryId {
         }
     }
 }
-
-/// The namespace of delivery names; its value has no meaning but must never change.
-const DELIVERIES: Uuid = Uuid::from_u128(0x6b0c_4f6e_0d2b_5b8e_9a55_7d3f_1c64_a7e1);
 
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -67,13 +67,12 @@ pub(crate) fn redacted(scheme: &Scheme, received: &Received) -> RedactedRequest 
                 SignaturePlace::Numbered(start) => name.as_str().starts_with(start.as_str()),
                 SignaturePlace::Field(_) => false,
             };
-            let value = escaped(value.as_bytes());
             let value = if scheme.shown().any(stands) || is_secretive(name.as_str()) {
                 MASK.to_owned()
             } else if scheme.spelled().any(stands) {
-                beginnings(&value)
+                beginnings(&escaped(value.as_bytes()))
             } else {
-                value
+                escaped(value.as_bytes())
             };
             (name.as_str().to_owned(), value)
         })
@@ -103,15 +102,17 @@ pub(crate) fn stands_in_query<'s>(
 
 /// A value that holds signatures, of each its first digits: enough to see which it was, too little to send it again.
 fn beginnings(value: &str) -> String {
-    let is_digit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_');
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte);
     let (mut short, mut cut) = (String::with_capacity(value.len()), false);
     let mut rest = value;
-    while let Some(first) = rest.chars().next() {
+    // Runs end at a byte of ASCII or at the value's end, so they are cut between characters.
+    while let Some(first) = rest.bytes().next().map(is_digit) {
         let end = rest
-            .find(|c| is_digit(c) != is_digit(first))
+            .bytes()
+            .position(|byte| is_digit(byte) != first)
             .unwrap_or(rest.len());
         let (run, behind) = rest.split_at(end);
-        if is_digit(first) && run.len() > LONGEST_WORD {
+        if first && run.len() > LONGEST_WORD {
             short.push_str(&run[..DIGITS]);
             short.push('…');
             cut = true;
@@ -159,23 +160,28 @@ pub(crate) fn target(target: &str, hidden: &dyn Fn(&str, &str) -> Option<String>
 
 /// True if a name says that its value is a secret.
 fn is_secretive(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-    words.iter().any(|word| SECRETIVE.contains(word))
-        || words
-            .windows(2)
-            .any(|pair| KEYS.contains(&pair[0]) && pair[1] == "key")
+    let is = |word: &str, known: &str| word.eq_ignore_ascii_case(known);
+    let mut before = "";
+    name.split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| {
+            let says = SECRETIVE.iter().any(|known| is(word, known))
+                || is(word, "key") && KEYS.iter().any(|known| is(before, known));
+            before = word;
+            says
+        })
 }
 
 /// Visible text as it is; every other byte as `\x` and two digits.
 fn escaped(bytes: &[u8]) -> String {
+    let is_visible = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
     let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b' '..=b'~' => text.push(char::from(*byte)),
-            b'\t' => text.push('\t'),
+    for run in bytes.chunk_by(|one, next| is_visible(one) == is_visible(next)) {
+        match std::str::from_utf8(run) {
+            Ok(visible) if run.first().is_some_and(is_visible) => text.push_str(visible),
             // Writing to a String cannot fail.
-            other => drop(write!(text, "\\x{other:02x}")),
+            _ => run
+                .iter()
+                .for_each(|byte| drop(write!(text, "\\x{byte:02x}"))),
         }
     }
     text

@@ -201,13 +201,8 @@ impl Template {
             .get_template(self.kind.name())
             .ok()
             .map(|template| {
-                // Where a name is given anew, the engine's list does not tell the old from the new.
-                let renames = template.source().split("{%").skip(1).any(|tag| {
-                    let word = tag.trim_start_matches(['-', '+']).trim_start();
-                    ["set", "with", "macro", "call", "import", "from"]
-                        .iter()
-                        .any(|name| word.starts_with(name))
-                });
+                // The engine's list does not tell a part of the request from a variable that takes its name.
+                let renames = renames_a_part(template.source(), self.kind.variables());
                 if renames {
                     None
                 } else {
@@ -289,6 +284,31 @@ impl Template {
             .map(|text| !text.is_empty())
             .map_err(|error| said(&error))
     }
+}
+
+/// True if a template may give the name of a part of the request to a variable of its own. `set` says which name it gives,
+/// before its equals sign; the other tags that name variables are rare, and are taken at their worst.
+fn renames_a_part(source: &str, parts: &[&str]) -> bool {
+    source.split("{%").skip(1).any(|rest| {
+        let tag = rest.split("%}").next().unwrap_or(rest);
+        let tag = tag.trim_start_matches(['-', '+']).trim_start();
+        match tag.split(|c: char| !c.is_ascii_alphabetic()).next() {
+            Some("set") => names_a_part(tag.split('=').next().unwrap_or(tag), parts),
+            Some("with" | "macro" | "call" | "import" | "from") => true,
+            _ => false,
+        }
+    })
+}
+
+/// True if the name of a part stands in a text as a word of its own, not behind a dot.
+fn names_a_part(text: &str, parts: &[&str]) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    parts.iter().any(|part| {
+        text.match_indices(part).any(|(at, _)| {
+            !text[..at].ends_with(|c| is_word(c) || c == '.')
+                && !text[at + part.len()..].starts_with(is_word)
+        })
+    })
 }
 
 /// An error in one line, without the name we gave the template.

@@ -121,10 +121,10 @@ fn headers(view: &ParsedRequest<'_>) -> Value {
     let mut list: Vec<(&str, Cow<'_, str>)> = Vec::new();
     for (name, value) in &view.request.headers {
         let name = name.as_str();
-        let value = crate::text::header(value.as_bytes());
         if SECRET.iter().any(|secret| name.contains(secret)) {
             continue;
         }
+        let value = crate::text::header(value.as_bytes());
         match list.iter_mut().find(|(known, _)| *known == name) {
             Some((_, line)) => *line = Cow::Owned(format!("{line}, {value}")),
             None => list.push((name, value)),
