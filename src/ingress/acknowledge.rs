@@ -3,6 +3,7 @@
 use axum::body::Body;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use serde::Serialize;
 
 use crate::config::Ack;
 use crate::intake::Receipt;
@@ -11,19 +12,38 @@ use crate::model::{EventId, Outcome};
 /// Header with the id of an event, on the answer to its sender.
 pub(super) const EVENT_ID: HeaderName = HeaderName::from_static("sluicegate-event-id");
 
+/// Our JSON for the sender of an event.
+#[derive(Serialize)]
+struct Acknowledgement {
+    status: &'static str,
+    event_id: String,
+    /// Each event of a request that brought several, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    events: Vec<Acknowledgement>,
+}
+
+impl Acknowledgement {
+    fn of(receipt: &Receipt) -> Self {
+        Self {
+            status: receipt.outcome.told(),
+            event_id: receipt.event.to_string(),
+            events: Vec::new(),
+        }
+    }
+}
+
 /// Acknowledges one event.
 pub(super) fn acknowledge(ack: &Ack, receipt: Receipt) -> Response<Body> {
-    answer(ack, receipt.event, || status_of(&receipt))
+    answer(ack, receipt.event, || Acknowledgement::of(&receipt))
 }
 
 /// Acknowledges several events; our JSON lists each of them, in order. `leading` is the place of the one that speaks for
 /// all.
 pub(super) fn acknowledge_all(ack: &Ack, receipts: &[Receipt], leading: usize) -> Response<Body> {
     let receipt = &receipts[leading];
-    answer(ack, receipt.event, || {
-        let mut whole = status_of(receipt);
-        whole["events"] = receipts.iter().map(status_of).collect();
-        whole
+    answer(ack, receipt.event, || Acknowledgement {
+        events: receipts.iter().map(Acknowledgement::of).collect(),
+        ..Acknowledgement::of(receipt)
     })
 }
 
@@ -44,14 +64,14 @@ pub(super) fn leading(receipts: &[Receipt]) -> usize {
     .unwrap_or(0)
 }
 
-fn status_of(receipt: &Receipt) -> serde_json::Value {
-    serde_json::json!({ "status": receipt.outcome.told(), "event_id": receipt.event.to_string() })
-}
-
-fn answer(ack: &Ack, id: EventId, ours: impl FnOnce() -> serde_json::Value) -> Response<Body> {
+fn answer(ack: &Ack, id: EventId, ours: impl FnOnce() -> Acknowledgement) -> Response<Body> {
     let (kind, body) = match &ack.text {
         Some(text) => ("text/plain; charset=utf-8", text.clone()),
-        None => ("application/json", ours().to_string()),
+        // Texts alone can always be written.
+        None => (
+            "application/json",
+            serde_json::to_string(&ours()).unwrap_or_default(),
+        ),
     };
     let mut answer = Response::new(Body::from(body));
     *answer.status_mut() = ack

@@ -51,7 +51,13 @@ async fn receive(
     let request = (head, incoming);
     log.reads_body();
     let origin = match &admitted.upload {
-        Some(upload) => upload::prove(ingress, source, upload, request, &memory, log).await?,
+        // Boxed: what few requests need would make the future of each of them larger.
+        Some(upload) => {
+            Box::pin(upload::prove(
+                ingress, source, upload, request, &memory, log,
+            ))
+            .await?
+        }
         None => prove(ingress, &admitted, request, &memory, log).await?,
     };
     let Proved { verified, upload } = match origin {
@@ -63,7 +69,7 @@ async fn receive(
         Some(_) => ingress.uploads.proved(&source.config.name, log.peer.0),
         None => {
             if let Some(address) = source.confirms(&verified)? {
-                return challenge::confirm(ingress, &address).await;
+                return Box::pin(challenge::confirm(ingress, &address)).await;
             }
         }
     }
@@ -71,7 +77,7 @@ async fn receive(
     let has_files = upload.as_ref().is_some_and(|upload| upload.has_files());
     let mut events = items::events(ingress, source, verified, has_files, &memory, log)?;
     if let Some(upload) = upload {
-        upload.place(ingress, &mut events).await?;
+        Box::pin(upload.place(ingress, &mut events)).await?;
     }
     answer(ingress, source, events, log).await
 }
@@ -214,13 +220,16 @@ async fn answer(
             })
         }
         Respond::Wait => {
-            let (receipt, answer) = wait::until_ended(ingress, source, ack, event, log).await?;
+            let (receipt, answer) =
+                Box::pin(wait::until_ended(ingress, source, ack, event, log)).await?;
             Ok(Answered {
                 outcome: receipt.outcome,
                 event: Some((receipt.event, thread)),
                 answer,
             })
         }
-        Respond::Proxy | Respond::Stream => relay::run(ingress, source, &event, log).await,
+        Respond::Proxy | Respond::Stream => {
+            Box::pin(relay::run(ingress, source, &event, log)).await
+        }
     }
 }

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::field::PlainFields;
+use super::json_line::JsonLine;
 use super::line::Lines;
 use crate::config::Log;
 
@@ -30,7 +31,7 @@ pub fn start(config: &Log) -> std::io::Result<()> {
         .with_ansi(std::io::stderr().is_terminal());
     // A program that embeds the gateway twice, as tests do, keeps its first subscriber.
     let _ = if config.json {
-        builder.json().flatten_event(true).finish().try_init()
+        builder.event_format(JsonLine).finish().try_init()
     } else {
         builder.fmt_fields(PlainFields).finish().try_init()
     };

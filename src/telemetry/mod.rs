@@ -1,6 +1,7 @@
 //! Telemetry of the program: log lines, metrics, and samples of refused requests.
 
 mod field;
+mod json_line;
 mod line;
 pub mod log;
 pub mod metric;
