@@ -502,6 +502,7 @@ async fn settle(inbox: Arc<SqliteInbox>, claimed: Claimed, now: Timestamp) {
             attempt,
             next,
             owes: vec![],
+            progress: None,
         })
         .await
         .unwrap();

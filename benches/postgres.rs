@@ -213,6 +213,7 @@ async fn deliveries(inbox: &Arc<PostgresInbox>) -> f64 {
                         attempt,
                         next,
                         owes: vec![],
+                        progress: None,
                     })
                     .await
                     .unwrap()

@@ -35,6 +35,7 @@ impl Dispatcher {
             },
             next: verdict.next,
             owes: verdict.owes,
+            progress: verdict.progress,
         };
         let mut wait = FIRST_WAIT;
         loop {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::backoff::Backoff;
 use super::breaker::Sign;
 use super::keys::KeySign;
@@ -62,6 +64,8 @@ pub(super) struct Verdict {
     pub(super) rest: Option<RestRequest>,
     /// The deliveries that are owed next.
     pub(super) owes: Vec<OwedDelivery>,
+    /// The payload of the delivery from now on, where the attempt brought it further.
+    pub(super) progress: Option<Bytes>,
 }
 
 /// The result of an attempt whose key the upstream refused, where the key is the gateway's own.
@@ -78,6 +82,7 @@ impl Verdict {
             sign: Sign::Nothing,
             rest: None,
             owes: Vec::new(),
+            progress: None,
         }
     }
 

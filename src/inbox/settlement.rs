@@ -23,6 +23,8 @@ pub struct Settlement {
     /// Deliveries that answer this one. They are kept in the same transaction, behind those that the event has, and are
     /// deliveries like any other. A settlement that changes nothing owes nothing, so they are never owed twice.
     pub owes: Vec<OwedDelivery>,
+    /// The payload from now on of a delivery that answers another one: it says how far that has come. `None`: it stays.
+    pub progress: Option<Bytes>,
 }
 
 /// A delivery that answers another one of the same event, about to be kept.

@@ -179,9 +179,11 @@ fn escaped(bytes: &[u8]) -> String {
         match std::str::from_utf8(run) {
             Ok(visible) if run.first().is_some_and(is_visible) => text.push_str(visible),
             // Writing to a String cannot fail.
-            _ => run
-                .iter()
-                .for_each(|byte| drop(write!(text, "\\x{byte:02x}"))),
+            _ => {
+                for byte in run {
+                    let _ = write!(text, "\\x{byte:02x}");
+                }
+            }
         }
     }
     text

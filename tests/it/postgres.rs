@@ -110,6 +110,7 @@ fn settlement(claimed: &Claimed, next: Next) -> Settlement {
         attempt,
         next,
         owes: vec![],
+        progress: None,
     }
 }
 

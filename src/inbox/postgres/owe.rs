@@ -1,7 +1,9 @@
 //! New deliveries: their rows, column by column, and their numbers.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
@@ -287,10 +289,7 @@ async fn owe_to(
     .await?;
     let mut payloads = Vec::with_capacity(made.len());
     for ((id, _), owed) in made.iter().zip(owed) {
-        let closed = codec
-            .close_payload(*id, &owed.payload)
-            .map_err(|error| DatabaseError::Engine(error.to_string()))?;
-        payloads.push(closed);
+        payloads.push(closed(codec, *id, &owed.payload)?);
     }
     let keys: Vec<i64> = made.iter().map(|(_, key)| *key).collect();
     let number = i32::try_from(answered.number).unwrap_or(i32::MAX);
@@ -300,4 +299,36 @@ async fn owe_to(
     let sql =
         "INSERT INTO payload (delivery, payload) SELECT * FROM unnest($1::bigint[], $2::bytea[])";
     change(tx, sql, &[&keys, &payloads]).await.map(|_| ())
+}
+
+/// Writes how far deliveries that answer others have come. Other deliveries have no payload.
+pub(super) async fn write_payloads(
+    tx: &Transaction<'_>,
+    codec: &Codec,
+    settlements: &[&Settlement],
+) -> Result<(), DatabaseError> {
+    let (mut keys, mut payloads) = (Vec::new(), Vec::new());
+    for settlement in settlements {
+        if let (Some(id), Some(payload)) = (settlement.id, &settlement.progress) {
+            keys.push(settlement.key);
+            payloads.push(closed(codec, id, payload)?);
+        }
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let payloads: Vec<&[u8]> = payloads.iter().map(AsRef::as_ref).collect();
+    let sql = "UPDATE payload AS p SET payload = n.payload
+               FROM unnest($1::bigint[], $2::bytea[]) AS n (delivery, payload) WHERE p.delivery = n.delivery";
+    change(tx, sql, &[&keys, &payloads]).await.map(|_| ())
+}
+
+fn closed<'a>(
+    codec: &Codec,
+    id: DeliveryId,
+    payload: &'a Bytes,
+) -> Result<Cow<'a, [u8]>, DatabaseError> {
+    codec
+        .close_payload(id, payload)
+        .map_err(|error| DatabaseError::Engine(error.to_string()))
 }

@@ -158,6 +158,7 @@ impl Leases {
             },
             next: Next::Dead(None),
             owes: Vec::new(),
+            progress: None,
         };
         end_all(
             vec![Ending::Settled(Box::new(settlement), true)],

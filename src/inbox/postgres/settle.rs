@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use deadpool_postgres::{Client, Transaction};
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use super::attempt::insert_attempts;
 use super::database::{Counts, change, rows};
 use super::error::DatabaseError;
 use super::lane::free_lanes;
-use super::owe::owe_answers;
+use super::owe::{owe_answers, write_payloads};
 use super::row::delivery_id;
 use super::sweep;
 use super::update::{DeliveryUpdates, change_deliveries, keep_tasks};
@@ -72,7 +73,9 @@ impl Ending {
             _ => None,
         };
         let owed: usize = settlement.owes.iter().map(|owed| owed.payload.len()).sum();
+        let progress = settlement.progress.as_ref().map_or(0, Bytes::len);
         256 + owed
+            + progress
             + settlement.attempt.detail.len().min(MAX_TEXT)
             + answer.map_or(0, |answer| {
                 let result = answer
@@ -233,6 +236,7 @@ async fn end(
     let changed = change_deliveries(tx, &changes).await?;
     // Before the lanes are freed: a delivery that is owed may be the next one of such a lane.
     owe_answers(tx, &mut counts, codec, &attempts).await?;
+    write_payloads(tx, codec, &attempts).await?;
     tokio::try_join!(
         keep_tasks(tx, &changes),
         erase_calls(tx, &gone),

@@ -137,6 +137,7 @@ async fn settle(inbox: &SqliteInbox, claimed: &Claimed, now: i64, next: Next) ->
             attempt,
             next,
             owes: vec![],
+            progress: None,
         })
         .await
         .unwrap()

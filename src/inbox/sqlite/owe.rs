@@ -1,5 +1,9 @@
 //! New deliveries: those that an event owes, and those that answer a delivery which is settled.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
 use super::lane::make_lane;
 use super::routes::route;
 use super::settle;
@@ -70,9 +74,7 @@ pub(super) fn owe_answers(
             number,
         };
         let key = owe(tx, event, id, delivery, source, now)?;
-        let payload = codec
-            .close_payload(id, payload)
-            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let payload = closed(codec, id, payload)?;
         tx.conn
             .prepare_cached("UPDATE delivery SET answers = ?2 WHERE key = ?1")?
             .execute((key, answered.number))?;
@@ -81,6 +83,31 @@ pub(super) fn owe_answers(
             .execute((key, payload))?;
     }
     Ok(())
+}
+
+/// Writes how far a delivery that answers another one has come. Other deliveries have no payload.
+pub(super) fn write_payload(
+    tx: &Transaction<'_>,
+    codec: &Codec,
+    key: i64,
+    id: DeliveryId,
+    payload: &Bytes,
+) -> rusqlite::Result<()> {
+    let payload = closed(codec, id, payload)?;
+    tx.conn
+        .prepare_cached("UPDATE payload SET payload = ?2 WHERE delivery = ?1")?
+        .execute((key, payload))?;
+    Ok(())
+}
+
+fn closed<'a>(
+    codec: &Codec,
+    id: DeliveryId,
+    payload: &'a Bytes,
+) -> rusqlite::Result<Cow<'a, [u8]>> {
+    codec
+        .close_payload(id, payload)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
 /// One delivery of an event that could not be mapped, with the reason: it has no lane, so nothing takes it up.

@@ -143,6 +143,7 @@ impl Work for GiveBack {
                         attempt,
                         next: Next::Dead(None),
                         owes: Vec::new(),
+                        progress: None,
                     },
                 )
                 .map(|_| ())

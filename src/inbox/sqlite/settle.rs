@@ -4,7 +4,7 @@ use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
 use super::lane::free_lane;
-use super::owe::owe_answers;
+use super::owe::{owe_answers, write_payload};
 use super::sweep;
 use super::transaction::Transaction;
 use crate::inbox::bounds::{KEPT_ATTEMPTS, MAX_RESULT, MAX_TASK, MAX_TEXT, cut};
@@ -27,6 +27,7 @@ pub(super) fn settle(
         attempt,
         next,
         owes,
+        progress,
     } = settlement;
     let Some(HeldLease {
         lane: number,
@@ -41,6 +42,9 @@ pub(super) fn settle(
     let change = Transition::of(next, attempt.ended_at);
     write(tx, *key, &change)?;
     insert_attempt(tx, *key, attempt, matches!(next, Next::Released { .. }))?;
+    if let Some(payload) = progress {
+        write_payload(tx, codec, *key, id, payload)?;
+    }
     owe_answers(tx, codec, id, (event, &source), owes, attempt.ended_at)?;
     free_lane(tx, number, change.ready_at)?;
     tx.count(&source, DeliveryState::Leased, -1);

@@ -428,6 +428,7 @@ fn settlement(claimed: &Claimed, now: i64, next: Next) -> Settlement {
         },
         next,
         owes: vec![],
+        progress: None,
     }
 }
 
@@ -552,6 +553,7 @@ contract! {
         a_settlement_owes_deliveries_that_say_what_they_answer,
         what_is_owed_is_owed_once_however_often_it_is_settled,
         what_is_owed_outlives_a_crash_and_is_tried_paused_and_called_off_like_any,
+        a_settlement_says_how_far_what_is_owed_has_come,
         what_is_owed_is_neither_put_together_nor_dropped,
         a_replay_comes_behind_what_is_owed_and_owes_anew,
     ]
@@ -634,6 +636,9 @@ contract! {
     keep: [an_event_reads_back_as_it_was_given]
     overlap: [what_waited_goes_together_and_a_retry_brings_the_same_again]
     end: [tries_are_bounded_and_answers_are_kept, the_turn_before_is_found_with_its_answer]
-    owed: [a_settlement_owes_deliveries_that_say_what_they_answer]
+    owed: [
+        a_settlement_owes_deliveries_that_say_what_they_answer,
+        a_settlement_says_how_far_what_is_owed_has_come
+    ]
     operator: [what_cannot_be_mapped_waits_for_an_operator_and_is_written_anew]
 }

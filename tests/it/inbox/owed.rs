@@ -144,6 +144,36 @@ pub async fn what_is_owed_outlives_a_crash_and_is_tried_paused_and_called_off_li
     assert_eq!(gone, 1);
 }
 
+pub async fn a_settlement_says_how_far_what_is_owed_has_come(mut world: World) {
+    let id = world.accept(&event("a", 1)).await;
+    let run = world.claim_one(2).await;
+    settle(&world, &run, 3, vec![owed("a", "part 1")]).await;
+    let reply = world.claim_one(4).await;
+    let further = Settlement {
+        progress: Some("part 2".into()),
+        ..settlement(&reply, 5, retry(5))
+    };
+    let settled = world.inbox().settle(further.clone()).await.unwrap();
+    assert_eq!(settled, Settled::Done);
+    world.crash().await;
+    let reply = world.claim_one(6).await;
+    assert_eq!(reply.answers, answer(id, "part 2"));
+    // A lease that has passed on changes nothing.
+    let late = Settlement {
+        progress: Some("part 1".into()),
+        ..further
+    };
+    assert_eq!(world.inbox().settle(late).await.unwrap(), Settled::Stale);
+    world.settle(&reply, 7, retry(7)).await;
+    let reply = world.claim_one(8).await;
+    assert_eq!(
+        reply.answers,
+        answer(id, "part 2"),
+        "without a word it stays"
+    );
+    world.settle(&reply, 9, done()).await;
+}
+
 pub async fn what_is_owed_is_neither_put_together_nor_dropped(world: World) {
     let mut runs = Vec::new();
     for thread in ["a", "b", "c"] {
