@@ -138,11 +138,11 @@ fn addresses(config: &Config) -> Vec<(String, String, String)> {
         .collect()
 }
 
-/// How long one question may take, and all of them.
+/// Longest time for one question, and for all of them.
 const ANSWER: Duration = Duration::from_secs(10);
 const ALL: Duration = Duration::from_secs(60);
 
-/// How many agents are asked for.
+/// Number of agents that are asked for.
 const AGENTS: usize = 50;
 
 /// Asks the upstream, by reading calls alone. `seen` gets what is there.

@@ -38,13 +38,13 @@ const ADMIN_TOKEN: &str = "demo-admin-token";
 /// The demo's sources.
 const SOURCES: &str = include_str!("../../config/demo/sources.toml");
 
-/// What is sent to them.
+/// Events that are sent to the demo's sources.
 const EVENTS: &str = include_str!("../../config/demo/events.toml");
 
-/// What to try while it stays up; the addresses and the token stand for themselves in braces.
+/// Commands to try while the demo stays up. Names in braces stand for the addresses and the token.
 const TO_TRY: &str = include_str!("../../config/demo/try.txt");
 
-/// What is wrong with a request on purpose.
+/// A deliberate fault of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flaw {
     None,
@@ -96,7 +96,7 @@ impl DemoEvent {
     }
 }
 
-/// How long the deliveries of the demo may take.
+/// Longest time for the deliveries of the demo.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(demo: &Demo) -> CommandResult {
@@ -193,7 +193,7 @@ fn configure(upstream: SocketAddr, folder: &Path) -> anyhow::Result<(Config, Sou
     }
 }
 
-/// Whoever sends the demo's events and looks at what became of them.
+/// The client that sends the demo's events and looks at what became of them.
 struct Visitor {
     client: Client,
     public: SocketAddr,
@@ -384,7 +384,7 @@ fn print_all(rows: &[DemoRow]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What came in and what became of it, in a few lines that every terminal is wide enough for.
+/// Prints a request and what became of it, in a few lines that fit every terminal.
 fn block(row: &DemoRow, tone: Tone) -> std::io::Result<()> {
     let (mut out, _) = sheets(Times::Ago);
     let look = *out.look();
@@ -403,7 +403,7 @@ fn block(row: &DemoRow, tone: Tone) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Where the verdict stands.
+/// Column of the verdict.
 const TITLE: usize = 46;
 
 /// One line, cut with a mark.

@@ -13,7 +13,7 @@ use super::sheet::sheets;
 use crate::inbox::filter::destination;
 use crate::model::Destination;
 
-/// What to do with destinations.
+/// Commands for destinations.
 #[derive(Debug, Subcommand)]
 pub(super) enum DestinationCommand {
     /// List destinations and their state: calls in flight, breaker, what waits

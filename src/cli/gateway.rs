@@ -31,7 +31,7 @@ const MAX_ANSWER: u64 = 64 << 20;
 /// The exit code when there is no such thing.
 pub(super) const NOT_FOUND: u8 = 3;
 
-/// Which gateway.
+/// Options that name a gateway.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct GatewayArgs {
     /// The gateway's configuration file, for the address and the token of its admin API
@@ -70,7 +70,7 @@ pub(in crate::cli) struct Gateway {
     token: Secret,
 }
 
-/// What it said.
+/// Answer of the admin API.
 #[derive(Debug, PartialEq)]
 pub(in crate::cli) enum ApiAnswer {
     /// This.
@@ -242,7 +242,7 @@ impl Gateway {
 }
 
 impl ApiAnswer {
-    /// What was answered; what is not there is said, with what was asked for.
+    /// The answer; where nothing was found, a message says what was asked for.
     pub(super) fn or_say(self, talk: &mut impl Write, what: &str) -> Option<Value> {
         match self {
             Self::Answered(answer) => Some(answer),
@@ -257,7 +257,7 @@ impl ApiAnswer {
     }
 }
 
-/// What an answer means. Its words are somebody else's until they are escaped.
+/// Judges an answer. Its words come from outside until they are escaped.
 fn judge(status: StatusCode, body: &[u8], base: &str, token: &Secret) -> anyhow::Result<ApiAnswer> {
     let body: Value = match serde_json::from_slice(body) {
         Ok(body) => body,

@@ -11,7 +11,7 @@ use super::{CommandResult, ConfigFile, answer, reachable};
 use crate::config::{Config, Problems};
 use crate::net::Client;
 
-/// How long an answer may take; a gateway that is slower is ill.
+/// Longest time for an answer; a gateway that is slower counts as ill.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 pub(super) async fn run(file: &ConfigFile) -> CommandResult {

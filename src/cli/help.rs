@@ -1,4 +1,4 @@
-//! What stands below the options of a command's help: first steps, examples, exit codes. Plain ASCII, 80 columns.
+//! Text below the options of a command's help: first steps, examples, exit codes. Plain ASCII, 80 columns.
 
 /// Below the short help of the program.
 pub(super) const FIRST_STEPS: &str = "\

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::gateway::ListArgs;
 use super::print;
 
-/// What to do with keys.
+/// Commands for keys.
 #[derive(Debug, Subcommand)]
 pub(super) enum KeyCommand {
     /// List them: what each is good for, when it was used last, what it has spent today

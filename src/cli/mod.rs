@@ -1,4 +1,4 @@
-//! What an operator types: one variant, one file. Answers go to standard output, talk to standard error.
+//! The command line: one command, one variant, one file. Answers go to standard output, messages to standard error.
 
 mod backup;
 mod check;
@@ -44,7 +44,7 @@ use crate::config::{Config, Problem, Problems, Weight, unit};
 use crate::model::Timestamp;
 use crate::telemetry::log;
 
-/// What a command that ran to its end says to the shell.
+/// Exit code of a command that ran to its end.
 type CommandResult = anyhow::Result<ExitCode>;
 
 /// A webhook gateway for AI agents: proves who calls, keeps every event, runs the agent once.
@@ -147,7 +147,7 @@ fn parsed() -> Cli {
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-/// Which configuration.
+/// Option that names the configuration.
 #[derive(Debug, Clone, Args)]
 struct ConfigFile {
     /// The configuration file
@@ -216,8 +216,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// What is in memory has secrets in it: no core dump is written, and no other program of the same user reads it. Where
-/// the system refuses that, the program runs all the same.
+/// Keeps secrets in memory private: no core dump is written, and no other program of the same user can read them.
+/// Where the system refuses that, the program runs all the same.
 fn keep_memory_private() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
@@ -270,7 +270,7 @@ fn since(option: &str, text: &str, now: Timestamp) -> anyhow::Result<Timestamp> 
     })
 }
 
-/// Whoever read our output has seen enough.
+/// True if the reader of our output has closed it.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<std::io::Error>()
@@ -312,7 +312,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Where to call a listener: one that listens on every address is at home on the loopback.
+/// Address to call a listener at: one that listens on every address is called on the loopback.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -325,7 +325,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 /// The most events a minute that are replayed.
 const MAX_PACE: u32 = 6000;
 
-/// How many events a minute, as typed.
+/// Parses a number of events a minute.
 fn pace(text: &str) -> Result<u32, String> {
     let pace = unit::rate(text).map(|rate| u64::from(rate.count) * 60 / rate.per.as_secs().max(1));
     let pace = pace
@@ -334,7 +334,7 @@ fn pace(text: &str) -> Result<u32, String> {
     pace.ok_or_else(|| format!("write for example 60/min; from 1/min to {MAX_PACE}/min"))
 }
 
-/// How many errors and warnings a list has, as words.
+/// The number of errors and warnings in a list, as words.
 fn tally(problems: &[Problem]) -> String {
     let errors = problems
         .iter()

@@ -88,7 +88,7 @@ pub(super) async fn run(reconcile: &Reconcile) -> CommandResult {
     })
 }
 
-/// What was not here already, as a table, and the sums.
+/// Prints the events that were missing, as a table, and the sums.
 fn print(out: &mut impl Paper, report: &Value) -> std::io::Result<()> {
     let lines = report["lines"].as_array().map_or(&[][..], Vec::as_slice);
     let shown: Vec<&Value> = lines

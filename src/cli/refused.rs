@@ -15,10 +15,10 @@ use super::sheet::{Paper, sheets};
 use super::{print, since};
 use crate::model::Clock;
 
-/// How often it is looked for new ones.
+/// Time between two looks for new refusals.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How many are listed at most: all that a gateway keeps.
+/// Most refusals in a list: all that a gateway keeps.
 const MOST: u16 = 1024;
 
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub(super) struct RefusedArgs {
     /// Go on, and print each one as it is refused, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// How many, at most 1024
+    /// Number of refusals, at most 1024
     #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1024))]
     limit: u16,
     /// Only since: a time like 2026-01-31T12:00:00Z, a date, or how long ago, like 2h

@@ -26,35 +26,35 @@ use crate::app::{self, NextConfig};
 use crate::config::{Config, Problem, Problems, Table, Value, Weight, unit};
 use crate::model::Clock;
 
-/// How often the files are looked at.
+/// Time between two looks at the files.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a change has to stay as it is.
+/// Time that a change has to stay as it is.
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// The same, for one that says less than before.
 const SETTLE_CUT: Duration = Duration::from_secs(10);
 
-/// How long one order waits for a file that goes on changing.
+/// Time that an order waits between two looks at a file that goes on changing.
 const SETTLE_ORDER: Duration = Duration::from_millis(100);
 
-/// How many looks an order waits for two that are the same.
+/// Most looks that an order takes until two are the same.
 const MOST_LOOKS: usize = 50;
 
-/// How many problems an answer lists.
+/// Most problems in an answer.
 const MOST_TOLD: usize = 20;
 
-/// What the files say, as a digest; none while the configuration itself is not there.
+/// Digest of the files; `None` while the configuration itself is missing.
 type Print = Option<[u8; 32]>;
 
 /// Reads the configuration again whenever it has to be.
 pub(super) struct Watch {
     file: PathBuf,
-    /// What holds: its files, its text, the names of its sources, and whether the drop-in answers.
+    /// The configuration in force: its files, its text, the names of its sources, and the state of the drop-in.
     files: Vec<PathBuf>,
     text: String,
     sources: BTreeSet<String>,
-    /// What was looked at last and is dealt with.
+    /// Digest of the files that were dealt with last.
     seen: Print,
 }
 
@@ -81,7 +81,8 @@ impl Watch {
         watch
     }
 
-    /// What is there now is what holds, unless the file was written while it was read: then it is looked at again.
+    /// Notes that the files as they are now have been dealt with. A file that was written while it was read is looked
+    /// at again.
     fn dealt_with(&mut self) {
         let is_same = whole(&self.file).is_some_and(|text| text == self.text);
         self.seen = if is_same { self.print() } else { None };
@@ -257,7 +258,7 @@ impl WatchRun {
         }
     }
 
-    /// What is there is not taken.
+    /// Refuses the configuration in the files.
     fn refuse(&self, why: Vec<String>, order: Option<ReloadOrder>) -> bool {
         let first = why.first().cloned().unwrap_or_default();
         tracing::error!(
@@ -301,7 +302,7 @@ fn sources_of(text: &str) -> Option<BTreeSet<String>> {
     })
 }
 
-/// What a file says. A pipe is read once, by whoever compiles it, and has no second time.
+/// The text of a file. A pipe is not read here: it can be read only once, when the configuration is compiled.
 pub(super) fn whole(file: &Path) -> Option<String> {
     // What is no UTF-8 is a change as well, of which the compiler says what is wrong.
     let bytes = if file.is_file() {
@@ -320,7 +321,7 @@ fn names(config: &Config) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether a file has nothing but blanks and comments in it.
+/// True if a file has nothing but blanks and comments in it.
 fn says_nothing(text: &str) -> bool {
     text.lines()
         .map(str::trim)

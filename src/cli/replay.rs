@@ -10,7 +10,7 @@ use super::gateway::{GatewayArgs, ListArgs, NOT_FOUND};
 use super::sheet::sheets;
 use super::{pace, print};
 
-/// What to do with replays.
+/// Commands for replays.
 #[derive(Debug, Subcommand)]
 pub(super) enum ReplayCommand {
     /// List the last ones, newest first
@@ -43,7 +43,7 @@ pub(super) struct One {
 pub(super) struct ChangePace {
     #[command(flatten)]
     one: One,
-    /// How many events a minute, like 60/min
+    /// Number of events a minute, like 60/min
     #[arg(value_name = "RATE", value_parser = pace)]
     pace: u32,
 }

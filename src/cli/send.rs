@@ -30,7 +30,7 @@ pub(super) struct Send {
     source: String,
     #[command(flatten)]
     file: ConfigFile,
-    /// Which of the provider's sample events [default: the first]
+    /// Name of one of the provider's sample events [default: the first]
     #[arg(long, value_name = "NAME")]
     event: Option<String>,
     /// The body, instead of a sample's
@@ -39,7 +39,7 @@ pub(super) struct Send {
     /// A further header
     #[arg(long, value_name = "NAME: VALUE")]
     header: Vec<String>,
-    /// Where to send it [default: this gateway's own listener]
+    /// Address to send it to [default: this gateway's own listener]
     #[arg(long, value_name = "URL")]
     to: Option<String>,
     /// For providers with a key pair: the private key, made and kept here when the file is not there

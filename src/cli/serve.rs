@@ -17,7 +17,7 @@ use crate::telemetry::log;
 pub(super) struct Serve {
     #[command(flatten)]
     file: ConfigFile,
-    /// What this process does: ingress, dispatch, admin. Less than all needs an inbox on Postgres
+    /// Tasks of this process: ingress, dispatch, admin. Less than all needs an inbox on Postgres
     #[arg(
         long,
         value_name = "ROLES",

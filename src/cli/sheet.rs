@@ -1,5 +1,4 @@
-//! Where answers are written: how wide that is, whether it has colours, which characters it shows, and how times are
-//! told.
+//! The sheet that answers are written on: its width, its colours, the characters it shows, and the form of times.
 //!
 //! A terminal says its width itself, `COLUMNS` goes before it, and what is neither is 80 wide. Colours are for terminals
 //! only, and `NO_COLOR` takes them away. Where the locale is not UTF-8, our own marks are plain ASCII.
@@ -17,10 +16,10 @@ const WIDTH: usize = 80;
 const NARROW: usize = 40;
 const WIDE: usize = 500;
 
-/// How times are told.
+/// Form of times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Times {
-    /// How long ago, like 3 min ago
+    /// Time since then, like 3 min ago
     #[default]
     Ago,
     /// In UTC, like 2026-01-31T12:00:00Z
@@ -29,7 +28,7 @@ pub(in crate::cli) enum Times {
     Local,
 }
 
-/// What a sheet can show.
+/// Abilities of a sheet.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cli) struct Style {
     /// In columns.
@@ -40,7 +39,7 @@ pub(in crate::cli) struct Style {
     now: Timestamp,
 }
 
-/// What a text says of itself by its colour.
+/// Meaning of a text's colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Tone {
     /// Nothing.
@@ -165,7 +164,7 @@ pub(in crate::cli) fn span(seconds: u64) -> String {
 
 /// Something to write answers on.
 pub(in crate::cli) trait Paper: Write {
-    /// What it can show.
+    /// Its abilities.
     fn look(&self) -> &Style;
 
     /// From here on every byte stays as it is.
@@ -190,7 +189,7 @@ impl<W: Write> Sheet<W> {
         }
     }
 
-    /// What was written on.
+    /// The writer below.
     #[cfg(test)]
     pub(in crate::cli) fn into_inner(self) -> W {
         self.out
@@ -299,7 +298,7 @@ fn columns(terminal: impl std::os::fd::AsFd) -> usize {
         .map_or(0, |size| usize::from(size.ws_col))
 }
 
-/// What `COLUMNS` says.
+/// The width in the variable `COLUMNS`.
 fn asked_width() -> Option<usize> {
     let text = std::env::var("COLUMNS").ok()?;
     text.trim().parse().ok().filter(|width| *width > 0)
@@ -311,8 +310,8 @@ pub(in crate::cli) fn width(terminal: Option<usize>) -> usize {
     said.map_or(WIDTH, |width| width.clamp(NARROW, WIDE))
 }
 
-/// Whether the locale writes UTF-8. The first of the variables that says anything decides; none: it does, as everywhere
-/// by now.
+/// True if the locale writes UTF-8. The first variable that is set decides; without any it does, as nearly
+/// everywhere.
 fn is_utf8() -> bool {
     let said = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()
@@ -326,7 +325,7 @@ fn is_utf8() -> bool {
     }
 }
 
-/// How many columns a text takes on a terminal: those of East Asia and pictures take two.
+/// The columns that a text takes on a terminal: characters of East Asia and pictures take two.
 pub(in crate::cli) fn columns_of(text: &str) -> usize {
     text.chars().map(char_columns).sum()
 }

@@ -16,7 +16,7 @@ use super::gateway::{GatewayArgs, ListArgs, NOT_FOUND};
 use super::print;
 use super::sheet::sheets;
 
-/// What to do with sources.
+/// Commands for sources.
 #[derive(Debug, Subcommand)]
 pub(super) enum SourceCommand {
     /// List them with what they have waiting
@@ -40,13 +40,13 @@ pub(super) struct SourceUrl {
     /// The source
     #[arg(value_name = "NAME")]
     name: String,
-    /// What the agent is told
+    /// Prompt for the agent
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
     /// The conversation
     #[arg(long, value_name = "ID")]
     task_id: Option<String>,
-    /// Who is speaking
+    /// Id of the user who speaks
     #[arg(long, value_name = "ID")]
     user_id: Option<String>,
     /// The address of who is speaking
@@ -77,7 +77,7 @@ pub(super) struct Enrol {
     /// The source
     #[arg(value_name = "NAME")]
     name: String,
-    /// How long the window is open [default: 10min]
+    /// Time that the window stays open [default: 10min]
     #[arg(long = "for", value_name = "TIME", conflicts_with_all = ["show", "confirm"])]
     span: Option<String>,
     /// Show what a handshake brought, and open no window

@@ -1,4 +1,4 @@
-//! Whether all is well, and what is not. The exit code says it too.
+//! Prints what is wrong with a gateway, if anything is. The exit code says it too.
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -16,7 +16,7 @@ use crate::stub::{self, FailRule, Stub, StubOptions};
 
 #[derive(Debug, Args)]
 pub(super) struct StubArgs {
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
     listen: SocketAddr,
     /// The key that callers must show; without one any key will do
@@ -29,17 +29,17 @@ pub(super) struct StubArgs {
     /// any there are all
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     agents: Vec<String>,
-    /// How long a run takes, such as 200ms or 5s
+    /// Time that a run takes, such as 200ms or 5s
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
     delay: Duration,
-    /// What every run answers, instead of repeating what it was told
+    /// Answer of every run, in place of a repetition of its prompt
     #[arg(long, value_name = "TEXT")]
     result: Option<String>,
-    /// What goes wrong and how often: 429=0.1 is a tenth of the calls, drop-after=1/7 every seventh. Faults: a status,
-    /// unavailable, gateway, drop-before, drop-after, slow, failed, malformed. May be given several times
+    /// Faults and how often they happen: 429=0.1 is a tenth of the calls, drop-after=1/7 every seventh. Faults: a
+    /// status, unavailable, gateway, drop-before, drop-after, slow, failed, malformed. May be given several times
     #[arg(long, value_name = "FAULT=HOW_OFTEN")]
     fail: Vec<FailRule>,
-    /// Where the order of chance begins
+    /// Seed of the random order
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
     /// A file to which a line of JSON is added for every run that begins or ends

@@ -1,4 +1,4 @@
-//! What `deploy/` runs: every command is one of ours, every setting is known, every secret is there.
+//! Tests of `deploy/`: every command is one of ours, every setting is known, every secret is there.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -145,10 +145,10 @@ pub(super) async fn run(command: VerifyCommand) -> CommandResult {
     })
 }
 
-/// What stands in the place of a value that was masked before a request was kept.
+/// Substitute for a value that was masked before a request was kept.
 const MASK: &str = "***";
 
-/// What stands behind the beginning of a signature that was cut before a request was kept.
+/// Mark behind the beginning of a signature that was cut before a request was kept.
 const CUT: char = '…';
 
 /// A request that a gateway keeps. It names its source, and when it came: by that time its own is judged. Where a

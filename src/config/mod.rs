@@ -265,20 +265,7 @@ impl Config {
     ) -> Option<Self> {
         let mut table = Table::parse("default settings", DEFAULTS, problems);
         table.lay(Table::parse(name, text, problems));
-        for (key, value) in environment {
-            overrule(&mut table, &key, &value);
-            if let Some(right) = origin::misnamed(&table, &key) {
-                let place = Place {
-                    file: format!("environment variable {key}").into(),
-                    line: 0,
-                };
-                problems.warn(
-                    &place,
-                    "this variable sets nothing",
-                    format!("two underscores stand between the words: {right}"),
-                );
-            }
-        }
+        overrule_all(&mut table, environment, problems);
         if let Some(source) = source {
             origin::keep_source(&mut table, source);
         }
@@ -286,21 +273,7 @@ impl Config {
 
         let root = Section::new(&table, "", problems);
         let providers = providers(&root, base, problems);
-        let mut sources = Vec::new();
-        if let Some(section) = root.section("sources") {
-            for (key, place) in section.keys() {
-                if !is_name(key) {
-                    problems.error_hint(
-                        place,
-                        format!("\"{}\" cannot be the name of a source", key.escape_debug()),
-                        "use letters, digits, '-' and '_'; it becomes the last part of /hooks/{name}",
-                    );
-                }
-                if let Some(source) = section.section(key) {
-                    sources.push(SourceConfig::read(key, &source, base, &providers));
-                }
-            }
-        }
+        let sources = sources(&root, base, &providers);
         // Read by `lay_source_defaults`; wrong keys in it are reported where they land.
         root.has("source_defaults");
         // All sections are read before the first that is missing ends it: every problem comes at once.
@@ -512,6 +485,52 @@ pub(super) fn is_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// Lays the settings of the environment over a configuration. A variable that sets nothing is reported.
+fn overrule_all(
+    table: &mut Table,
+    environment: impl Iterator<Item = (String, String)>,
+    problems: &Problems,
+) {
+    for (key, value) in environment {
+        overrule(table, &key, &value);
+        if let Some(right) = origin::misnamed(table, &key) {
+            let place = Place {
+                file: format!("environment variable {key}").into(),
+                line: 0,
+            };
+            problems.warn(
+                &place,
+                "this variable sets nothing",
+                format!("two underscores stand between the words: {right}"),
+            );
+        }
+    }
+}
+
+/// Reads the sources.
+fn sources(
+    root: &Section<'_>,
+    base: &Path,
+    providers: &BTreeMap<String, Arc<Provider>>,
+) -> Vec<SourceConfig> {
+    let mut sources = Vec::new();
+    if let Some(section) = root.section("sources") {
+        for (key, place) in section.keys() {
+            if !is_name(key) {
+                root.problems().error_hint(
+                    place,
+                    format!("\"{}\" cannot be the name of a source", key.escape_debug()),
+                    "use letters, digits, '-' and '_'; it becomes the last part of /hooks/{name}",
+                );
+            }
+            if let Some(source) = section.section(key) {
+                sources.push(SourceConfig::read(key, &source, base, providers));
+            }
+        }
+    }
+    sources
 }
 
 /// One environment variable over the file: `SLUICEGATE__A__B` sets `a.b`. Truth values and whole numbers are read as

@@ -141,27 +141,6 @@ impl Provider {
     /// Reads a provider file.
     pub fn read(name: &str, table: &Table, problems: &Problems) -> Self {
         let file = Section::new(table, "", problems);
-        let table_of = |key: &str| file.section(key).map(|section| section.into_table());
-        let mut verify = table_of("verify");
-        // These two may stand beside the section as well.
-        for key in ["reject_status", "confirm"] {
-            if let (Some(node), Some(verify)) = (file.node(key), &mut verify) {
-                verify
-                    .entries
-                    .push((key.to_owned(), node.place.clone(), node.clone()));
-            }
-        }
-        if verify.is_none() {
-            problems.error_hint(
-                &table.place,
-                format!("provider {name} has no [verify] section"),
-                "say how its requests are proved; scheme = \"none\" if they are not",
-            );
-        }
-        let ack = file
-            .section("ack")
-            .map(|ack| Ack::read(&ack))
-            .unwrap_or_default();
         Self {
             name: name.to_owned(),
             aliases: aliases(name, &file),
@@ -169,19 +148,8 @@ impl Provider {
                 .required_text("title", "the name people know it by")
                 .map_or_else(String::new, |t| t.value),
             docs: file.text("docs").map_or_else(String::new, |t| t.value),
-            evidence: file
-                .one_of(
-                    "evidence",
-                    &[
-                        ("sdk", "sdk"),
-                        ("doc", "doc"),
-                        ("catalogue", "catalogue"),
-                        ("recall", "recall"),
-                    ],
-                )
-                .map_or("recall", |e| e.value)
-                .to_owned(),
-            verify,
+            evidence: evidence(&file),
+            verify: verify(name, &file, problems),
             challenges: file
                 .sections("challenge")
                 .into_iter()
@@ -191,7 +159,10 @@ impl Provider {
                 .section("map")
                 .map(|map| Map::read(&map))
                 .unwrap_or_default(),
-            ack,
+            ack: file
+                .section("ack")
+                .map(|ack| Ack::read(&ack))
+                .unwrap_or_default(),
             sender: file.one_or_more("sender"),
             kinds: file.sections("kind").iter().map(Kind::read).collect(),
             deadline: file.duration("deadline").map(|d| d.value),
@@ -212,12 +183,7 @@ impl Provider {
                 .section("attachments")
                 .and_then(|files| files.section("fetch"))
                 .and_then(|fetch| FetchRule::read(&fetch)),
-            types: file
-                .section("events")
-                .and_then(|events| events.texts("types"))
-                .map_or_else(Vec::new, |types| {
-                    types.into_iter().map(|name| name.value).collect()
-                }),
+            types: types(&file),
             setup: file
                 .section("setup")
                 .map(|setup| Setup::read(&setup))
@@ -226,6 +192,41 @@ impl Provider {
             place: table.place.clone(),
         }
     }
+}
+
+/// The `[verify]` section. Two of its keys may stand beside it as well.
+fn verify(name: &str, file: &Section<'_>, problems: &Problems) -> Option<Table> {
+    let mut verify = file.section("verify").map(Section::into_table);
+    for key in ["reject_status", "confirm"] {
+        if let (Some(node), Some(verify)) = (file.node(key), &mut verify) {
+            verify
+                .entries
+                .push((key.to_owned(), node.place.clone(), node.clone()));
+        }
+    }
+    if verify.is_none() {
+        problems.error_hint(
+            file.place(),
+            format!("provider {name} has no [verify] section"),
+            "say how its requests are proved; scheme = \"none\" if they are not",
+        );
+    }
+    verify
+}
+
+fn evidence(file: &Section<'_>) -> String {
+    let words = ["sdk", "doc", "catalogue", "recall"].map(|word| (word, word));
+    file.one_of("evidence", &words)
+        .map_or("recall", |evidence| evidence.value)
+        .to_owned()
+}
+
+fn types(file: &Section<'_>) -> Vec<String> {
+    let types = file
+        .section("events")
+        .and_then(|events| events.texts("types"))
+        .unwrap_or_default();
+    types.into_iter().map(|name| name.value).collect()
 }
 
 /// The other names of a provider. They are written as the names of files are, so that each reads as one word.

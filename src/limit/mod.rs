@@ -11,18 +11,19 @@ pub mod share;
 pub mod table;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, Rate};
 use crate::model::{Refusal, bucket};
 
 pub use bucket::{Bucket, SharedRate};
 use keyed::Keyed;
 pub use limiter::{LimitStatus, Limiter};
 pub use share::Share;
+use table::Crowd;
 
 /// The limits of one gateway.
 ///
@@ -97,13 +98,6 @@ impl RateLimits {
             };
             kept(old, |old| old.proved.rate() == rate, make)
         };
-        let thread = |rate, old: Option<&Arc<Keyed<u64>>>| {
-            kept(
-                old,
-                |old| old.rate() == rate,
-                || Keyed::new(rate, share.clone()),
-            )
-        };
         let old = |name: &str| before.and_then(|before| before.sources.get(name));
         let old_thread = |name: &str| before.and_then(|before| before.threads.get(name));
         let old_proxy = |label: &str| before.and_then(|before| before.proxies.get(label));
@@ -120,11 +114,7 @@ impl RateLimits {
                 .map(|rate| split(rate, before.and_then(|before| before.whole.as_ref()))),
             callers: config.limits.caller.map(|rate| {
                 let old = before.and_then(|before| before.callers.as_ref());
-                kept(
-                    old,
-                    |old| old.rate() == rate,
-                    || Keyed::new(rate, share.clone()),
-                )
+                keyed(rate, share, old)
             }),
             sources: sources
                 .clone()
@@ -139,7 +129,7 @@ impl RateLimits {
                 .filter_map(|source| {
                     Some((
                         source.name.clone(),
-                        thread(source.thread_rate?, old_thread(&source.name)),
+                        keyed(source.thread_rate?, share, old_thread(&source.name)),
                     ))
                 })
                 .collect(),
@@ -154,12 +144,7 @@ impl RateLimits {
                 .collect(),
             dropin: config.dropin.rate.map(|rate| {
                 let old = before.and_then(|before| before.dropin.as_ref());
-                let make = || AtDropin {
-                    own: limiter(rate),
-                    foreign: limiter(rate),
-                    others: limiter(rate),
-                };
-                kept(old, |old| old.own.rate() == rate, make)
+                at_dropin(rate, share, old)
             }),
             keys: keys
                 .filter_map(|key| {
@@ -273,6 +258,30 @@ fn kept<L>(
 ) -> Arc<L> {
     old.filter(|old| fits(old))
         .map_or_else(|| Arc::new(make()), Arc::clone)
+}
+
+/// The limit of each caller or conversation; the one of before where its rate is the same.
+fn keyed<K: Hash + Eq + Clone + Crowd>(
+    rate: Rate,
+    share: &Share,
+    old: Option<&Arc<Keyed<K>>>,
+) -> Arc<Keyed<K>> {
+    kept(
+        old,
+        |old| old.rate() == rate,
+        || Keyed::new(rate, share.clone()),
+    )
+}
+
+/// The limit of the drop-in; the one of before where its rate is the same.
+fn at_dropin(rate: Rate, share: &Share, old: Option<&Arc<AtDropin>>) -> Arc<AtDropin> {
+    let limiter = || Limiter::new(rate, share.clone());
+    let make = || AtDropin {
+        own: limiter(),
+        foreign: limiter(),
+        others: limiter(),
+    };
+    kept(old, |old| old.own.rate() == rate, make)
 }
 
 /// Result of a limit that is not reported to the caller.

@@ -367,6 +367,46 @@ async fn serve_1<S, B>(
     }
 }
 
+/// Judgement of an HTTP/2 connection, from one look to the next.
+struct H2Judge {
+    monitor: Arc<H2Monitor>,
+    timeouts: H2Timeouts,
+    observer: Arc<dyn ConnectionObserver>,
+    peer: IpAddr,
+    /// The time when a connection that winds down is cut.
+    end: Option<Instant>,
+}
+
+/// Next step for an HTTP/2 connection.
+enum H2Step {
+    Stay,
+    WindDown,
+    Cut,
+}
+
+impl H2Judge {
+    fn judge(&mut self, now: Instant) -> H2Step {
+        match (self.monitor.verdict(now, self.timeouts), self.end) {
+            (H2Verdict::Good, _) => H2Step::Stay,
+            (H2Verdict::Cut(why), _) => {
+                self.observer.turned_away(TurnedAway::Misuse);
+                tracing::debug!(peer = %self.peer, why, "connection cut");
+                H2Step::Cut
+            }
+            (H2Verdict::WindDown(why), None) => {
+                if self.monitor.is_flooded() {
+                    self.observer.turned_away(TurnedAway::Misuse);
+                }
+                tracing::debug!(peer = %self.peer, why, "connection is to end");
+                self.end = Some(now + WIND_DOWN);
+                H2Step::WindDown
+            }
+            (H2Verdict::WindDown(_), Some(end)) if now < end => H2Step::Stay,
+            (H2Verdict::WindDown(_), Some(_)) => H2Step::Cut,
+        }
+    }
+}
+
 async fn serve_2<S, B>(
     shared: Arc<ListenerContext<S>>,
     stream: ConnectionStream,
@@ -420,10 +460,16 @@ async fn serve_2<S, B>(
         }
     });
     let mut connection = pin!(builder.serve_connection(io, serve));
-    let mut judge = tokio::time::interval(JUDGE_EVERY);
-    judge.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = tokio::time::interval(JUDGE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut draining, mut leaving) = (false, None);
-    let mut end = None;
+    let mut judge = H2Judge {
+        monitor: pulse,
+        timeouts: patience,
+        observer,
+        peer: address,
+        end: None,
+    };
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -440,28 +486,15 @@ async fn serve_2<S, B>(
                 leaving = Some(Instant::now() + WIND_DOWN);
                 connection.as_mut().graceful_shutdown();
             }
-            _ = judge.tick() => {
+            _ = ticks.tick() => {
                 // The other end may answer nothing any more.
                 if leaving.is_some_and(|end| Instant::now() >= end) && seat.is_quiet() {
                     return;
                 }
-                match (pulse.verdict(Instant::now(), patience), end) {
-                (H2Verdict::Good, _) => {}
-                (H2Verdict::Cut(why), _) => {
-                    observer.turned_away(TurnedAway::Misuse);
-                    tracing::debug!(peer = %address, why, "connection cut");
-                    return;
-                }
-                (H2Verdict::WindDown(why), None) => {
-                    if pulse.is_flooded() {
-                        observer.turned_away(TurnedAway::Misuse);
-                    }
-                    tracing::debug!(peer = %address, why, "connection is to end");
-                    end = Some(Instant::now() + WIND_DOWN);
-                    connection.as_mut().graceful_shutdown();
-                }
-                (H2Verdict::WindDown(_), Some(end)) if Instant::now() < end => {}
-                (H2Verdict::WindDown(_), Some(_)) => return,
+                match judge.judge(Instant::now()) {
+                    H2Step::Stay => {}
+                    H2Step::WindDown => connection.as_mut().graceful_shutdown(),
+                    H2Step::Cut => return,
                 }
             }
         }

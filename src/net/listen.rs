@@ -73,18 +73,7 @@ pub async fn serve<S, B>(
         let place = match places.take(counted) {
             Ok(place) => place,
             Err(why) => {
-                shared.observer.turned_away(why.into());
-                // Whoever begins with a handshake could not read it.
-                if why == NoSlot::Full
-                    && shared.options.tls.is_none()
-                    && let Some(answer) = shared.observer.full_answer()
-                    && let Ok(permit) = told.clone().try_acquire_owned()
-                {
-                    tokio::spawn(async move {
-                        let _ = tokio::time::timeout(TELL_TIME, tell(socket, answer)).await;
-                        drop(permit);
-                    });
-                }
+                turn_away(&shared, socket, why, &told);
                 continue;
             }
         };
@@ -116,6 +105,26 @@ pub async fn serve<S, B>(
             open = connections.len(),
             "connections cut at the end of the drain time"
         );
+    }
+}
+
+/// Turns a connection away. The caller is told if no place is left; one that begins with a handshake could not read it.
+fn turn_away<S>(
+    shared: &ListenerContext<S>,
+    socket: TcpStream,
+    why: NoSlot,
+    told: &Arc<Semaphore>,
+) {
+    shared.observer.turned_away(why.into());
+    if why == NoSlot::Full
+        && shared.options.tls.is_none()
+        && let Some(answer) = shared.observer.full_answer()
+        && let Ok(permit) = told.clone().try_acquire_owned()
+    {
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(TELL_TIME, tell(socket, answer)).await;
+            drop(permit);
+        });
     }
 }
 

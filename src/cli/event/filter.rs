@@ -1,4 +1,4 @@
-//! Which events, as typed: the words of the admin API as options.
+//! Filters of events as options, in the words of the admin API.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -9,7 +9,7 @@ use super::super::{since, usage};
 use crate::inbox::filter::FilterWords;
 use crate::model::{DeliveryState, Timestamp};
 
-/// Which events.
+/// Options that choose events.
 #[derive(Debug, Args)]
 pub(super) struct FilterArgs {
     /// Only of this source
@@ -75,7 +75,7 @@ impl FilterArgs {
         Ok(words)
     }
 
-    /// Whether any is given.
+    /// True if any option is given.
     pub(super) fn is_given(&self) -> bool {
         let texts = [
             &self.source,

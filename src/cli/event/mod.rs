@@ -22,7 +22,7 @@ use super::print;
 use super::sheet::{Paper, Times, sheets};
 use crate::model::{Clock, EventId, Timestamp};
 
-/// What to do with events.
+/// Commands for events.
 #[derive(Debug, Subcommand)]
 pub(super) enum EventCommand {
     /// List what came in, newest first
@@ -45,7 +45,7 @@ pub(super) enum EventCommand {
     Cancel(settle::Cancel),
 }
 
-/// Which events to list.
+/// Options of a list of events.
 #[derive(Debug, Args)]
 pub(super) struct ListEvents {
     #[command(flatten)]
@@ -53,10 +53,10 @@ pub(super) struct ListEvents {
     /// Oldest first
     #[arg(long)]
     oldest: bool,
-    /// How many, at most 200
+    /// Number of events, at most 200
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
     limit: u16,
-    /// Where the page before ended
+    /// Cursor of the page before
     #[arg(long)]
     cursor: Option<String>,
     /// Print the API's JSON
@@ -66,7 +66,7 @@ pub(super) struct ListEvents {
     gateway: GatewayArgs,
 }
 
-/// Which event to show.
+/// Options of one event.
 #[derive(Debug, Args)]
 pub(super) struct ShowEvent {
     /// The event, like evt_0193ab12; a beginning that only one has is enough
@@ -83,7 +83,7 @@ pub(super) struct ShowEvent {
 }
 
 impl EventCommand {
-    /// How times are to be told.
+    /// The form of times.
     const fn times(&self) -> Times {
         match self {
             Self::List(list) => list.gateway.times,

@@ -13,7 +13,7 @@ use super::EventName;
 use super::filter::FilterArgs;
 use crate::model::Timestamp;
 
-/// Which events to replay.
+/// Options of a replay.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).multiple(true).args([
     "ids", "source", "state", "open", "event_type", "thread", "dedup", "destination", "text", "since", "until", "filtered",
@@ -28,7 +28,7 @@ pub(in crate::cli) struct Replay {
     /// Every event
     #[arg(long)]
     all: bool,
-    /// How many events a minute, with a filter, like 60/min [default: 60/min]
+    /// Number of events a minute, with a filter, like 60/min [default: 60/min]
     #[arg(long, value_name = "RATE", value_parser = pace)]
     pace: Option<u32>,
     /// Begin without asking

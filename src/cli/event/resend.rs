@@ -14,7 +14,7 @@ use super::super::sheet::Paper;
 use super::super::{print, usage};
 use super::EventName;
 
-/// What to send again.
+/// Options of a resend.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Resend {
     /// The event, like evt_0193ab12; it stays as it is

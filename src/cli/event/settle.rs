@@ -26,7 +26,7 @@ impl FromStr for DeliveryName {
     }
 }
 
-/// Which delivery to settle, and how.
+/// Options of a settlement by hand.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Settle {
     /// The delivery, like dlv_0193ab12_0
@@ -35,7 +35,7 @@ pub(in crate::cli) struct Settle {
     /// It ran (delivered); it did not and is not to (dead); it did not and is sent again (again)
     #[arg(long, value_name = "HOW", value_parser = PossibleValuesParser::new(["delivered", "dead", "again"]))]
     r#as: String,
-    /// Why, for whoever looks at it later
+    /// Reason, for people who look at it later
     #[arg(long, value_name = "TEXT", default_value = "")]
     note: String,
     /// Print the API's JSON
@@ -45,7 +45,7 @@ pub(in crate::cli) struct Settle {
     pub(super) gateway: GatewayArgs,
 }
 
-/// Which delivery to call off.
+/// Options of a cancellation.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Cancel {
     /// The delivery, like dlv_0193ab12_0; only a pending one can be called off

@@ -1,5 +1,5 @@
-//! Why a request is mapped to what it is mapped to: every parameter with where it came from, and the call that would be
-//! made. Nothing is sent, and nothing of a key is printed.
+//! Explanation of a mapping: every parameter with its origin, and the call that would be made. Nothing is sent, and
+//! nothing of a key is printed.
 
 mod capture;
 
@@ -159,7 +159,7 @@ fn at_source(source: &Source, request: &Received) -> Value {
     view
 }
 
-/// What one event is mapped to.
+/// The mapping of one event, as JSON.
 fn of_event(source: &Source, request: &Received) -> Value {
     let Explained { mapped, notes } = source.mapping.explain(request);
     let notes = misses(&notes);

@@ -11,10 +11,10 @@ use super::{each, text};
 /// Between two columns.
 const GAP: usize = 2;
 
-/// How far the later lines of a row are set in.
+/// Indent of the later lines of a row.
 const INDENT: usize = 2;
 
-/// What stands in a column.
+/// One cell of a table.
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct TableCell {
     text: String,
@@ -43,7 +43,7 @@ impl From<String> for TableCell {
     }
 }
 
-/// That something is paused, above a list of whatever; nothing where nothing is.
+/// Prints above a list that something is paused; prints nothing if nothing is.
 pub(in crate::cli) fn banner(out: &mut impl Paper, page: &Value) -> io::Result<()> {
     let look = *out.look();
     for paused in each(&page["paused"]) {

@@ -30,7 +30,7 @@ const LINE: usize = 100;
 /// The longest list on a page; beyond it `--json` has everything.
 const MANY: usize = 200;
 
-/// How wide the words are that say what stands behind them.
+/// Width of the labels.
 const LABEL: usize = 10;
 
 /// A text on one line.
@@ -286,7 +286,7 @@ pub(super) fn destinations(out: &mut impl Paper, page: &Value) -> io::Result<boo
     )
 }
 
-/// What is held or let go.
+/// Prints what was paused or resumed.
 pub(super) fn held(out: &mut impl Paper, answer: &Value) -> io::Result<()> {
     let everything = Value::from("every run");
     let what = [&answer["source"], &answer["destination"]]
@@ -354,12 +354,12 @@ pub(super) fn enrolment(
     }
 }
 
-/// Where a delivery stands now.
+/// Prints the state of a delivery.
 pub(super) fn stands(out: &mut impl Paper, answer: &Value) -> io::Result<()> {
     writeln!(out, "{} {}", text(&answer["id"]), text(&answer["state"]))
 }
 
-/// Why an event stands as it does: what it waits for, or what the last try of its last delivery came to.
+/// The reason for the state of an event: what it waits for, or the result of the last attempt of its last delivery.
 fn why(event: &Value, look: &super::sheet::Style) -> String {
     if event["waits_for"].is_object() {
         return waits(&event["waits_for"], look);
@@ -386,7 +386,7 @@ fn why(event: &Value, look: &super::sheet::Style) -> String {
     )
 }
 
-/// What something waits for, with its times.
+/// The reason why something waits, with its times.
 fn waits(waits: &Value, look: &super::sheet::Style) -> String {
     if !waits.is_object() {
         return "-".into();
@@ -422,7 +422,7 @@ fn name(of: &Value, key: &str) -> String {
     text(&of[key])
 }
 
-/// What a replay in bulk would be.
+/// Prints the plan of a replay of many events.
 pub(super) fn plan(out: &mut impl Paper, plan: &Value) -> io::Result<()> {
     let look = *out.look();
     let edge = |edge: &Value| match edge["id"].as_str() {
@@ -515,7 +515,7 @@ fn words(filter: &Value) -> String {
     }
 }
 
-/// What a replay has made: the event and its new deliveries.
+/// Prints the result of a replay: the event and its new deliveries.
 pub(super) fn replayed(out: &mut impl Paper, answer: &Value) -> io::Result<()> {
     let list = each(&answer["deliveries"])
         .map(text)
@@ -586,8 +586,8 @@ fn escaped(text: &str, most: usize) -> String {
     line
 }
 
-/// Whether a terminal may do something else with it than show it: controls, line ends, invisible characters, and
-/// those that turn the direction of writing.
+/// True if a terminal may do something else with a character than show it: controls, line ends, invisible characters,
+/// and those that turn the direction of writing.
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -126,7 +126,7 @@ pub(in crate::cli) fn page(out: &mut impl Paper, event: &Value) -> io::Result<()
     block(out, 2, &line(body))
 }
 
-/// Why it could not be mapped, where that is how it stands.
+/// The reason why an event could not be mapped, if it could not.
 fn unmappable(event: &Value) -> Option<&Value> {
     let last = event["deliveries"].as_array()?.last()?;
     (last["state"] == "unmappable").then_some(&last["attempts"][0]["detail"])
@@ -213,7 +213,7 @@ fn with_backing(value: &Value, backing: &Value) -> String {
     }
 }
 
-/// Where a value came from, in words.
+/// The origin of a value, in words.
 fn origin(origin: &Value) -> String {
     match (origin["from"].as_str(), origin["path"].as_str()) {
         (Some("mapping"), Some(path)) => format!("the mapping of {}", line(path)),
@@ -227,7 +227,7 @@ fn origin(origin: &Value) -> String {
     }
 }
 
-/// How long an attempt took, in seconds.
+/// The time that an attempt took, in seconds.
 fn took(attempt: &Value) -> String {
     let time = |key: &str| attempt[key].as_str().and_then(Timestamp::parse);
     match (time("started_at"), time("ended_at")) {

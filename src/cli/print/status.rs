@@ -1,4 +1,4 @@
-//! Whether all is well, and what was refused.
+//! Prints the state of a gateway, and what it refused.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::sheet::{Paper, Style, Tone};
 use super::{TableCell, banner, each, field, list, paragraph, rows, text};
 
-/// Whether all is well, and what is not. True when it is.
+/// Prints the state of a gateway and what is wrong with it. True if nothing is.
 pub(in crate::cli) fn status(out: &mut impl Paper, status: &Value) -> io::Result<bool> {
     let look = *out.look();
     let well = status["well"] == true;

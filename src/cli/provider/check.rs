@@ -13,10 +13,10 @@ use crate::config::{Problems, Provider, Table};
 use crate::model::Timestamp;
 use crate::verify::DryRun;
 
-/// Where a gateway stands whose requests are kept, for providers that sign the address.
+/// Address of the gateway in recorded requests, for providers that sign the address.
 const PUBLIC: &str = "https://hooks.example.com";
 
-/// How many requests a provider's cases must hold that are refused.
+/// Least number of refused requests among a provider's cases.
 const REFUSED: usize = 5;
 
 #[derive(Debug, Args)]
@@ -115,7 +115,7 @@ fn cases(folder: &Path) -> anyhow::Result<Vec<(String, Value)>> {
     Ok(all)
 }
 
-/// Whether a case is accepted, as it says, and whether anybody is checked at all.
+/// Judges a case: true if it is accepted, and true if the provider checks anything at all.
 fn judge(provider: &Provider, json: &Value) -> anyhow::Result<(bool, bool)> {
     let mut fixture = Fixture::read(json, Timestamp::default())?;
     if fixture.received.url.is_empty() {

@@ -139,7 +139,7 @@ impl Fixture {
         })
     }
 
-    /// What it is judged by, as a provider's file says it. None: the file has no `[verify]` section.
+    /// The check of a provider's file that judges the fixture; `None` if the file has no `[verify]` section.
     pub(in crate::cli) fn written(&self, provider: &Provider) -> Option<CheckConfig> {
         let uses = provider
             .verify
@@ -160,7 +160,7 @@ impl Fixture {
     }
 }
 
-/// What a scheme is checked with.
+/// Kinds of secrets that a scheme needs.
 enum SecretKinds {
     Secrets,
     Pairs,

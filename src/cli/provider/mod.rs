@@ -123,7 +123,7 @@ fn row(provider: &Provider) -> serde_json::Value {
     })
 }
 
-/// Whether a provider is one that was asked for.
+/// True if a provider is one that was asked for.
 fn fits(provider: &Provider, list: &ListProviders) -> bool {
     let Some(word) = list
         .word

@@ -1,4 +1,4 @@
-//! What an operator has to know of a provider: what to click there, which secret goes where, what comes in.
+//! The page of a provider for an operator: the steps to connect it, its secrets, its events.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,13 +43,13 @@ pub(super) fn run(show: &ShowProvider) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How wide the second column is, so that a line has 80 columns at most.
+/// Width of the second column, so that a line has 80 columns at most.
 const VALUE: usize = 65;
 
-/// How wide a step is behind its number.
+/// Width of a step behind its number.
 const WIDE: usize = 75;
 
-/// What is read of a `[verify]` section to be shown.
+/// Facts of a `[verify]` section that are shown.
 struct ProviderPage {
     scheme: String,
     places: Vec<String>,
@@ -57,7 +57,7 @@ struct ProviderPage {
     values: Vec<String>,
     brings_secret: bool,
     bodies: Vec<String>,
-    /// What the check leaves open, and why.
+    /// Gaps of the check, each with its reason.
     open: Vec<(String, String)>,
 }
 
@@ -261,7 +261,7 @@ fn document(docs: &str) -> (&str, Option<&str>) {
         .map_or((docs, None), |(title, place)| (title, Some(place)))
 }
 
-/// Whether a text begins with an address, with `https://` or without.
+/// True if a text begins with an address, with `https://` or without.
 fn is_place(text: &str) -> bool {
     let first = text.split(' ').next().unwrap_or_default();
     let host = first
@@ -271,7 +271,7 @@ fn is_place(text: &str) -> bool {
     host.is_some_and(|(host, _)| host.contains('.'))
 }
 
-/// What to do at the provider, each step on lines of its own.
+/// The steps at the provider, each on lines of its own.
 fn steps(provider: &Provider) -> String {
     let mut lines = String::from("\nAt the provider:\n");
     if let Some(page) = &provider.setup.page {

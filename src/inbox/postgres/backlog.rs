@@ -32,20 +32,7 @@ pub(super) async fn judge(
         return Ok(verdicts);
     }
     let mut behind = BacklogCheck::look(tx, events, routes).await?;
-    let mut limits: HashMap<i64, i64> = HashMap::new();
-    for event in events {
-        let Some(most) = event.most_ahead else {
-            continue;
-        };
-        for lane in event
-            .deliveries
-            .iter()
-            .filter_map(|delivery| lanes.get(&delivery.lane))
-        {
-            let limit = limits.entry(lane.id).or_default();
-            *limit = (*limit).max(i64::from(most) + 1);
-        }
-    }
+    let limits = lane_limits(events, lanes);
     let (known, mut ahead) =
         tokio::try_join!(known(tx, events.iter().copied()), ahead(tx, &limits))?;
     let mut first: HashMap<(&str, &str), EventId> = HashMap::new();
@@ -98,6 +85,25 @@ pub(super) async fn judge(
         }
     }
     Ok(verdicts)
+}
+
+/// The number of deliveries to count in each lane: one more than its events accept before them.
+fn lane_limits(events: &[&NewEvent], lanes: &HashMap<Uuid, Locked>) -> HashMap<i64, i64> {
+    let mut limits: HashMap<i64, i64> = HashMap::new();
+    for event in events {
+        let Some(most) = event.most_ahead else {
+            continue;
+        };
+        for lane in event
+            .deliveries
+            .iter()
+            .filter_map(|delivery| lanes.get(&delivery.lane))
+        {
+            let limit = limits.entry(lane.id).or_default();
+            *limit = (*limit).max(i64::from(most) + 1);
+        }
+    }
+    limits
 }
 
 /// The deliveries that wait of those sources of a batch which have a bound on them.
