@@ -164,7 +164,7 @@ pub(in crate::cli) fn span(seconds: u64) -> String {
 
 /// Something to write answers on.
 pub(in crate::cli) trait Paper: Write {
-    /// Its abilities.
+    /// Abilities of this sheet.
     fn look(&self) -> &Style;
 
     /// From here on every byte stays as it is.

@@ -12,7 +12,7 @@ use super::gateway::{ApiAnswer, GatewayArgs};
 use super::provider::fixture::Fixture;
 use super::provider::known_for;
 use super::{CommandResult, print, say, tell, usage};
-use crate::config::{Located, Place, Problems, Secret, find_provider};
+use crate::config::{Config, Located, Place, Problems, Secret, find_provider};
 use crate::model::{Clock, Timestamp};
 use crate::verify::{CheckConfig, DryRun};
 
@@ -81,35 +81,7 @@ pub(super) async fn run(command: VerifyCommand) -> CommandResult {
     let Some(config) = known_for(file.as_deref(), explain.source.as_deref()) else {
         return Ok(ExitCode::FAILURE);
     };
-    let mut written = match (
-        &explain.source,
-        explain.provider.as_ref().or(fixture.provider.as_ref()),
-    ) {
-        (Some(name), _) => {
-            let source = config.sources.iter().find(|source| source.name == *name);
-            let source = source.ok_or_else(|| anyhow!("no source is called {name:?}"))?;
-            if fixture.received.url.is_empty() {
-                fixture.received.url =
-                    format!("{}{}", config.server.public_url, fixture.received.target);
-            }
-            CheckConfig::of_source(
-                source,
-                config
-                    .providers
-                    .get(&source.provider.value)
-                    .map(|provider| &**provider),
-            )
-        }
-        (None, Some(name)) => {
-            let provider = find_provider(&config.providers, name);
-            let provider = provider.ok_or_else(|| anyhow!("no provider is called {name:?}"))?;
-            fixture.written(provider)
-        }
-        (None, None) => bail!(
-            "name the source or the provider: --source NAME --config FILE, or --provider NAME"
-        ),
-    }
-    .context("nothing says how its callers are known")?;
+    let mut written = written_check(explain, &config, &mut fixture)?;
     written.secrets.extend(secrets(&explain.secret)?);
     for pair in &explain.value {
         let (name, value) = pair
@@ -143,6 +115,43 @@ pub(super) async fn run(command: VerifyCommand) -> CommandResult {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The check of the source or the provider that the options name.
+fn written_check(
+    explain: &ExplainArgs,
+    config: &Config,
+    fixture: &mut Fixture,
+) -> anyhow::Result<CheckConfig> {
+    match (
+        &explain.source,
+        explain.provider.as_ref().or(fixture.provider.as_ref()),
+    ) {
+        (Some(name), _) => {
+            let source = config.sources.iter().find(|source| source.name == *name);
+            let source = source.ok_or_else(|| anyhow!("no source is called {name:?}"))?;
+            if fixture.received.url.is_empty() {
+                fixture.received.url =
+                    format!("{}{}", config.server.public_url, fixture.received.target);
+            }
+            CheckConfig::of_source(
+                source,
+                config
+                    .providers
+                    .get(&source.provider.value)
+                    .map(|provider| &**provider),
+            )
+        }
+        (None, Some(name)) => {
+            let provider = find_provider(&config.providers, name);
+            let provider = provider.ok_or_else(|| anyhow!("no provider is called {name:?}"))?;
+            fixture.written(provider)
+        }
+        (None, None) => bail!(
+            "name the source or the provider: --source NAME --config FILE, or --provider NAME"
+        ),
+    }
+    .context("nothing says how its callers are known")
 }
 
 /// Substitute for a value that was masked before a request was kept.

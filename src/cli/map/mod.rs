@@ -278,11 +278,6 @@ fn printed(view: &Value) -> String {
             prose(&format!("{label:<18} {text}"), out_columns())
         );
     };
-    let plain = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
-    };
     line("source", &plain(&view["source"]));
     if let Some(count) = view.get("items") {
         line(
@@ -307,43 +302,9 @@ fn printed(view: &Value) -> String {
         Some(rule) => line("filter", &format!("goes no further: {}", plain(rule))),
         None => {}
     }
-    let list = |key: &str| {
-        view.get(key)
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    for param in list("params") {
-        line(
-            &plain(&param["name"]),
-            &format!("{:?}", shown(&plain(&param["value"]))),
-        );
-        let backing = param["backing"]
-            .as_str()
-            .map_or_else(String::new, |backing| format!(" ({backing})"));
-        line("", &format!("from {}{backing}", plain(&param["from"])));
-        for over in param["over"].as_array().into_iter().flatten() {
-            line("", &format!("over {}", plain(over)));
-        }
-    }
-    for setting in list("settings") {
-        let over: Vec<String> = setting["over"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(plain)
-            .collect();
-        let over = if over.is_empty() {
-            String::new()
-        } else {
-            format!(", over the {}", over.join(", the "))
-        };
-        line(
-            &plain(&setting["name"]),
-            &format!("from the {}{over}", plain(&setting["from"])),
-        );
-    }
-    for miss in list("misses") {
+    print_params(view, &mut line);
+    print_settings(view, &mut line);
+    for miss in list(view, "misses") {
         let near = miss["near"]
             .as_str()
             .map_or_else(String::new, |near| format!("; {near} leads to a value"));
@@ -365,6 +326,54 @@ fn printed(view: &Value) -> String {
         let _ = write!(out, "{:#}", call["body"]);
     }
     out
+}
+
+/// A text without its quotes; anything else as JSON.
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The items of a list; nothing where there is no list.
+fn list<'v>(view: &'v Value, key: &str) -> impl Iterator<Item = &'v Value> {
+    view.get(key)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+/// Prints each parameter, its origin, and the values that it went before.
+fn print_params(view: &Value, line: &mut impl FnMut(&str, &str)) {
+    for param in list(view, "params") {
+        line(
+            &plain(&param["name"]),
+            &format!("{:?}", shown(&plain(&param["value"]))),
+        );
+        let backing = param["backing"]
+            .as_str()
+            .map_or_else(String::new, |backing| format!(" ({backing})"));
+        line("", &format!("from {}{backing}", plain(&param["from"])));
+        for over in param["over"].as_array().into_iter().flatten() {
+            line("", &format!("over {}", plain(over)));
+        }
+    }
+}
+
+/// Prints each setting of the call, and the places that it went before.
+fn print_settings(view: &Value, line: &mut impl FnMut(&str, &str)) {
+    for setting in list(view, "settings") {
+        let over: Vec<String> = list(setting, "over").map(plain).collect();
+        let over = if over.is_empty() {
+            String::new()
+        } else {
+            format!(", over the {}", over.join(", the "))
+        };
+        line(
+            &plain(&setting["name"]),
+            &format!("from the {}{over}", plain(&setting["from"])),
+        );
+    }
 }
 
 /// A value on one line of the terminal.

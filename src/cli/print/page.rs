@@ -67,6 +67,17 @@ pub(in crate::cli) fn page(out: &mut impl Paper, event: &Value) -> io::Result<()
         field(out, "note", &text(note))?;
     }
 
+    params(out, event)?;
+    writeln!(out, "\ndeliveries")?;
+    none_where_empty(out, &event["deliveries"])?;
+    for each_of in each(&event["deliveries"]) {
+        delivery(out, each_of)?;
+    }
+    request(out, event)
+}
+
+/// Prints the parameters of an event, and the paths that found nothing.
+fn params(out: &mut impl Paper, event: &Value) -> io::Result<()> {
     writeln!(out, "\nparams")?;
     none_where_empty(out, &event["params"])?;
     for param in each(&event["params"]) {
@@ -98,13 +109,11 @@ pub(in crate::cli) fn page(out: &mut impl Paper, event: &Value) -> io::Result<()
             &format!("{} {}", text(&miss["path"]), text(&miss["why"])),
         )?;
     }
+    Ok(())
+}
 
-    writeln!(out, "\ndeliveries")?;
-    none_where_empty(out, &event["deliveries"])?;
-    for each_of in each(&event["deliveries"]) {
-        delivery(out, each_of)?;
-    }
-
+/// Prints the headers and the body of an event's request.
+fn request(out: &mut impl Paper, event: &Value) -> io::Result<()> {
     writeln!(out, "\nheaders")?;
     none_where_empty(out, &event["headers"])?;
     for header in each(&event["headers"]) {

@@ -62,7 +62,7 @@ pub(in crate::cli) fn reloaded(out: &mut impl Paper, answer: &Value) -> io::Resu
 }
 
 fn facts(out: &mut impl Paper, status: &Value, look: &Style) -> io::Result<()> {
-    let (waiting, open, disk) = (&status["waiting"], &status["open"], &status["disk"]);
+    let (waiting, open) = (&status["waiting"], &status["open"]);
     let configuration = &status["configuration"];
     let oldest = match waiting["oldest_at"].as_str() {
         Some(_) => {
@@ -79,29 +79,6 @@ fn facts(out: &mut impl Paper, status: &Value, look: &Style) -> io::Result<()> {
         Some(_) => format!("{}, by {}", look.time(&last["at"]), text(&last["source"])),
         None => "none yet".to_owned(),
     };
-    let used = disk["bytes"]
-        .as_u64()
-        .unwrap_or(0)
-        .saturating_sub(disk["reusable_bytes"].as_u64().unwrap_or(0));
-    let ceiling = match disk["ceiling_bytes"].as_u64() {
-        Some(ceiling) => format!("{} of {}", size(used), size(ceiling)),
-        None => format!("{}; inbox.max_disk sets no ceiling", size(used)),
-    };
-    let most = |budget: &Value| {
-        budget["most"]
-            .as_u64()
-            .map_or_else(String::new, |most| format!(" of {most}"))
-    };
-    let budgets: Vec<String> = each(&status["budgets"])
-        .map(|budget| {
-            format!(
-                "{} {}{}",
-                text(&budget["budget"]),
-                text(&budget["runs"]),
-                most(budget)
-            )
-        })
-        .collect();
     for (label, value) in [
         (
             "gateway",
@@ -147,19 +124,48 @@ fn facts(out: &mut impl Paper, status: &Value, look: &Style) -> io::Result<()> {
             ),
         ),
         ("last event", last),
-        (
-            "runs today",
-            if budgets.is_empty() {
-                "not counted: no budget".into()
-            } else {
-                budgets.join(", ")
-            },
-        ),
-        ("disk", ceiling),
+        ("runs today", runs_today(&status["budgets"])),
+        ("disk", used_of(&status["disk"])),
     ] {
         field(out, label, &value)?;
     }
     Ok(())
+}
+
+/// The disk that the inbox uses, and its ceiling.
+fn used_of(disk: &Value) -> String {
+    let used = disk["bytes"]
+        .as_u64()
+        .unwrap_or(0)
+        .saturating_sub(disk["reusable_bytes"].as_u64().unwrap_or(0));
+    match disk["ceiling_bytes"].as_u64() {
+        Some(ceiling) => format!("{} of {}", size(used), size(ceiling)),
+        None => format!("{}; inbox.max_disk sets no ceiling", size(used)),
+    }
+}
+
+/// The runs of today, by budget.
+fn runs_today(budgets: &Value) -> String {
+    let most = |budget: &Value| {
+        budget["most"]
+            .as_u64()
+            .map_or_else(String::new, |most| format!(" of {most}"))
+    };
+    let told: Vec<String> = each(budgets)
+        .map(|budget| {
+            format!(
+                "{} {}{}",
+                text(&budget["budget"]),
+                text(&budget["runs"]),
+                most(budget)
+            )
+        })
+        .collect();
+    if told.is_empty() {
+        "not counted: no budget".into()
+    } else {
+        told.join(", ")
+    }
 }
 
 /// Bytes as one says them.

@@ -113,7 +113,6 @@ impl ProviderPage {
     }
 
     fn text(&self, provider: &Provider) -> String {
-        let name = &provider.name;
         let mut lines = vec![provider.title.clone()];
         let mut line = |what: &str, text: &str| {
             // An address stays whole, so that it can be copied.
@@ -190,6 +189,14 @@ impl ProviderPage {
             line("samples", &events.join(", "));
         }
         lines.push(steps(provider));
+        lines.extend(self.first_source(provider));
+        lines.join("\n")
+    }
+
+    /// A first source with this provider, and the commands that go with it.
+    fn first_source(&self, provider: &Provider) -> Vec<String> {
+        let name = &provider.name;
+        let mut lines = Vec::new();
         lines.push(format!(
             "[sources.{name}]\nprovider = \"{name}\"\nagent    = \"AGENT-ID\""
         ));
@@ -223,7 +230,7 @@ impl ProviderPage {
         lines.push(format!(
             "\nTry it with a signed sample:\n  sluicegate send {name} --config FILE"
         ));
-        lines.join("\n")
+        lines
     }
 
     fn json(&self, provider: &Provider) -> serde_json::Value {
