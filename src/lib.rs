@@ -44,6 +44,9 @@ pub mod run;
 // the agent platform's API: calls, answers, streams
 pub mod upstream;
 
+// chats that answers go back to, as data; pure
+pub mod channel;
+
 // events and deliveries that must not be lost
 pub mod inbox;
 

@@ -17,6 +17,7 @@ pub mod private;
 pub mod problem;
 pub mod provider;
 pub mod reconcile;
+pub mod reply;
 pub mod secret;
 pub mod section;
 pub mod sense;
