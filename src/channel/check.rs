@@ -20,7 +20,11 @@ impl ChannelSpec {
         context: &CallContext<'_>,
         message: CallMessage<'_>,
     ) -> CheckEnd {
-        let values = CallValues { context, message };
+        let values = CallValues {
+            quote: None,
+            context,
+            message,
+        };
         let is_success = (200..300).contains(&answer.status);
         let body = is_success.then(|| json(answer.body)).flatten();
         let (Some(rule), Some(body)) = (&self.check, body) else {

@@ -50,6 +50,7 @@ to.topic    = { from = "json?:*.message_thread_id", when = { "json:*.is_topic_me
 to.message  = "json?:*.message_id"
 to.business = "json?:*.business_connection_id"
 format = "telegram"
+quote  = "message"
 limit  = 4096
 unit   = "utf16"
 over   = "text"

@@ -6,6 +6,7 @@
 
 mod address;
 pub mod attachment;
+pub mod chat;
 pub mod dispatch;
 pub mod door;
 mod exposure;

@@ -117,6 +117,8 @@ pub struct CallMessage<'m> {
     pub key: Option<Uuid>,
     /// Id of the message that is changed, or of the sign of life that ends.
     pub sent: Option<&'m Value>,
+    /// True if the call refers to the message that is answered.
+    pub quotes: bool,
     /// Time before which the message was surely not there, for a question.
     pub since: Option<Timestamp>,
 }
@@ -161,7 +163,11 @@ impl ChannelSpec {
         message: CallMessage<'_>,
     ) -> Result<ChannelCall, CallError> {
         let template = self.template(of).ok_or(CallError::NoCall)?;
-        let values = CallValues { context, message };
+        let values = CallValues {
+            quote: self.quote.as_deref(),
+            context,
+            message,
+        };
         let (mut url, shown) = self.url(template, &values)?;
         append_query(&mut url, template, &values)?;
         let body = body(template, &values)?;
@@ -324,6 +330,8 @@ fn body(template: &CallTemplate, values: &CallValues<'_>) -> Result<Bytes, FillE
 
 /// Values of one call by their names.
 pub(crate) struct CallValues<'c> {
+    /// Name of the address by which an answer refers to the message.
+    pub(crate) quote: Option<&'c str>,
     pub(crate) context: &'c CallContext<'c>,
     pub(crate) message: CallMessage<'c>,
 }
@@ -361,6 +369,7 @@ impl Values for CallValues<'_> {
             Slot::EventId => text(context.event_id),
             Slot::Now => text(&context.now.to_string()),
             Slot::Named(name) if context.without.contains(name) => None,
+            Slot::Named(name) if !message.quotes && self.quote == Some(name) => None,
             Slot::Named(name) => context.address.get(name).cloned().or_else(|| {
                 let mut values = context.values.iter();
                 let (_, value) = values.find(|(known, _)| known == name)?;

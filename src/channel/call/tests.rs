@@ -37,6 +37,7 @@ fn made_with(
     let message = CallMessage {
         parts: &parts,
         total: 1,
+        quotes: true,
         key: Some(Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef)),
         ..CallMessage::default()
     };

@@ -144,6 +144,8 @@ enum FlightAction {
 /// The rules of a source for its replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyPolicy {
+    /// True if the source has the secret that calls to the channel need. Without it only ways that need none are open.
+    pub has_secret: bool,
     /// True if a part that may have been sent is sent once more, with a mark in front.
     pub repeats_unknown: bool,
     /// The longest time from the event to a send.

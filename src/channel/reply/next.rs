@@ -107,7 +107,9 @@ impl ChannelReply {
             };
         }
         let mut ways = (0..spec.ways.len()).filter(|way| self.applies(*way, first, spec));
-        match ways.clone().find(|way| self.is_open(*way, spec, now)) {
+        let has_secret = |way: &usize| policy.has_secret || !spec.ways[*way].needs_secret;
+        let mut open = ways.clone().filter(has_secret);
+        match open.find(|way| self.is_open(*way, spec, now)) {
             Some(way) => NextStep::Send {
                 way,
                 parts: first..first + self.carried(first, &spec.ways[way]),
@@ -158,7 +160,7 @@ impl ChannelReply {
         }
     }
 
-    /// A step that brings light into a send without a known end; nothing if there is none any more.
+    /// The step that finds out what became of a send without a known end; nothing once all have been taken.
     fn resolve(
         &self,
         flight: &Flight,

@@ -198,7 +198,7 @@ impl ChannelReply {
         }
     }
 
-    /// Nobody can tell if it was sent. The flight stays, and the next step looks for light.
+    /// Nobody can tell if it was sent. The flight stays, and the next step finds out.
     fn keep_doubt(&mut self, flight: &Flight, now: Timestamp) {
         let pause = self.pause();
         self.tries = self.tries.saturating_add(1);

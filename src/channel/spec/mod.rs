@@ -51,6 +51,8 @@ pub struct ChannelSpec {
     pub(crate) address: AddressRule,
     /// Names that the source gives values for.
     pub(crate) values: Vec<String>,
+    /// Name of the address by which an answer refers to the message.
+    pub(crate) quote: Option<String>,
     pub(crate) format: String,
     pub(crate) limits: ReplyLimits,
     pub(crate) pace: Vec<PaceRule>,
@@ -153,6 +155,8 @@ impl CallTemplate {
 #[derive(Clone, Debug)]
 pub(crate) struct SendWay {
     pub(crate) call: CallTemplate,
+    /// True if the call needs a secret of the source.
+    pub(crate) needs_secret: bool,
     /// Names of the address and patterns that must fit.
     pub(crate) when: Vec<(String, TextPattern)>,
     /// Time after the event in which the way is open.

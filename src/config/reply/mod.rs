@@ -6,6 +6,7 @@
 mod address;
 mod call;
 mod judgement;
+mod source;
 
 use std::time::Duration;
 
@@ -15,6 +16,11 @@ pub use address::{AddressCandidate, AddressConfig};
 pub use call::{CallConfig, ProofConfig, QuestionConfig, SendConfig, SignConfig, WayPart};
 pub use judgement::{SentConfig, VerdictConfig, VerdictThen, WaitConfig};
 
+pub use source::{
+    ChatThreads, OverflowRule, PlaceholderConfig, QuoteRule, ReplySentences, SourceReply,
+};
+
+use super::node::Value;
 use super::problem::{Located, Place};
 use super::section::Section;
 use super::unit::Rate;
@@ -29,6 +35,8 @@ pub struct ReplyConfig {
     pub place: Place,
     /// The one host that the token is sent to, with a path that stands before every target.
     pub api: Option<Uri>,
+    /// True if every source names the host itself (`api = "source"`), because each operator runs an own one.
+    pub is_api_of_source: bool,
     /// Hosts that an address of the payload may have, as names or as `*.example.com`.
     pub hosts: Vec<Located<String>>,
     /// Way to prove to the channel that a call is ours.
@@ -43,6 +51,8 @@ pub struct ReplyConfig {
     pub to: Vec<AddressConfig>,
     /// Names of the address that let their holder write to the chat. Nothing shows them.
     pub secret: Vec<Located<String>>,
+    /// Name of the address by which an answer refers to the message.
+    pub quote: Option<Located<String>>,
     /// Dialect of the messages.
     pub format: Located<String>,
     /// Length of a message and the bounds beside it.
@@ -161,7 +171,12 @@ pub struct PaceHeaders {
 impl ReplyConfig {
     /// Reads the section. Nothing is returned if a part is missing without which no answer can be sent; that is a problem.
     pub fn read(section: &Section<'_>) -> Option<Self> {
-        let (api, hosts) = (section.api("api"), section.texts("hosts"));
+        let is_api_of_source = matches!(
+            section.node("api").map(|node| &node.value),
+            Some(Value::Text(text)) if text == "source"
+        );
+        let api = (!is_api_of_source).then(|| section.api("api")).flatten();
+        let hosts = section.texts("hosts");
         if !section.has("api") && !section.has("hosts") {
             section.problems().error_hint(
                 section.place(),
@@ -198,6 +213,7 @@ impl ReplyConfig {
         Some(Self {
             place: section.place().clone(),
             api,
+            is_api_of_source,
             hosts: hosts.unwrap_or_default(),
             auth: section
                 .one_of("auth", &ReplyAuth::WORDS)
@@ -207,6 +223,7 @@ impl ReplyConfig {
             values: section.texts("values").unwrap_or_default(),
             to,
             secret,
+            quote: section.text("quote"),
             format,
             pace,
             pace_headers,

@@ -13,6 +13,7 @@ use crate::channel::verdict::{ChannelVerdict, Judgement, WaitScope};
 const BEGIN: Timestamp = Timestamp::from_seconds(1_700_000_000);
 
 const HOLD: ReplyPolicy = ReplyPolicy {
+    has_secret: true,
     repeats_unknown: false,
     max_age: Duration::from_secs(3_600),
 };

@@ -133,7 +133,7 @@ impl SpecCompiler<'_> {
             None
         };
         if template.begins_with("/") {
-            if self.written.api.is_none() {
+            if self.written.api.is_none() && !self.written.is_api_of_source {
                 return wrong("a target below api needs an api", "set reply.api");
             }
             if template.has_fixed(&['?', '#']) {

@@ -7,7 +7,7 @@ use http::Method;
 use self::call::CallKind;
 use super::{
     ApiBase, ChannelBody, ChannelSpec, CheckRule, FORMATS, HostPattern, KeyMemory, PaceRule,
-    PaceScope, ProofRule, SendWay, SignOfLife,
+    PaceScope, ProofRule, SendWay, SignOfLife, TargetTemplate,
 };
 use crate::channel::address::AddressRule;
 use crate::channel::path::ValuePath;
@@ -54,6 +54,7 @@ impl ChannelSpec {
             auth: written.auth,
             address,
             values: texts(&written.values),
+            quote: written.quote.as_ref().map(|name| name.value.clone()),
             format: written.format.value.clone(),
             limits: written.limits.clone(),
             pace: pace.into_iter().collect::<Option<_>>()?,
@@ -144,6 +145,12 @@ impl<'w> SpecCompiler<'w> {
             let what = format!("no format is called \"{}\"", format.escape_debug());
             self.problems.error_hint(&format.place, what, hint);
         }
+        if let Some(quote) = &written.quote
+            && !self.names.known.contains(&quote.value.as_str())
+        {
+            let what = format!("no name of the address is {:?}", quote.value);
+            self.problems.error(&quote.place, what);
+        }
         for host in &written.hosts {
             let bare = host.strip_prefix("*.").unwrap_or(host);
             let is_host = bare.contains('.')
@@ -199,7 +206,11 @@ impl<'w> SpecCompiler<'w> {
         }
         let carries_several =
             matches!(&call.body, ChannelBody::Json(body) if body.carries_several());
+        let is_below_api = matches!(call.target, TargetTemplate::Below(_));
+        let sends_secret =
+            is_below_api && !matches!(self.written.auth, ReplyAuth::None | ReplyAuth::Token);
         Some(SendWay {
+            needs_secret: sends_secret || call.any(|of| of.slot == Slot::Token),
             call,
             when: when?,
             until: written.until,
