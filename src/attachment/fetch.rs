@@ -12,7 +12,7 @@ use http::{HeaderValue, Request, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::named::NamedFile;
+use super::named_file::NamedFile;
 use super::{Files, StoreError};
 use crate::config::{
     FetchMethod, FetchRule, FileRules, Provider, Secret, SourceConfig, SourceFetch, TargetPart,

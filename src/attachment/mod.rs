@@ -9,6 +9,7 @@ mod folder;
 mod intake;
 mod link;
 mod named;
+mod named_file;
 mod remote;
 
 use std::ops::Range;
@@ -24,7 +25,7 @@ pub use self::fetch::{Allowed, Fetcher, FileFetchError};
 pub use self::folder::Folder;
 pub use self::intake::{Incoming, StagedFile};
 pub use self::link::{Linked, Links};
-pub use self::named::NamedFile;
+pub use self::named_file::NamedFile;
 pub use self::remote::{Remote, RemoteError};
 use crate::model::{Attachment, Timestamp};
 

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::fetch::Fetcher;
+use super::named_file::NamedFile;
 use crate::config::{FetchMethod, FetchStep};
-use crate::model::attachment::cleaned_name;
 use crate::text;
 
 /// The longest id, in bytes.
@@ -12,30 +12,6 @@ const MAX_ID: usize = 512;
 
 /// The largest number of values of a payload that are searched for files.
 const VALUES: usize = 10_000;
-
-/// A file that a payload names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedFile {
-    /// The channel's id of it.
-    pub id: String,
-    /// Its name, where the payload has one.
-    pub name: Option<String>,
-    pub(super) kind: Option<String>,
-    pub(super) size: Option<u64>,
-    pub(super) address: Option<String>,
-}
-
-impl NamedFile {
-    /// Its name or else its id, cleaned.
-    pub fn shown(&self) -> String {
-        cleaned_name(self.name.as_deref().unwrap_or(&self.id))
-    }
-
-    /// The type that its sender gave it.
-    pub fn kind(&self) -> Option<&str> {
-        self.kind.as_deref()
-    }
-}
 
 impl Fetcher {
     /// Finds the files that a payload names, each once, in their order; no more than `most`.

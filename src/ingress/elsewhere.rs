@@ -7,7 +7,8 @@ use axum::extract::State;
 use http::request::Parts;
 use http::{Request, Response};
 
-use super::door::{self, Door};
+use super::door;
+use super::door_kind::Door;
 use super::load_shed::Rank;
 use super::request_log::{Answered, RequestLog};
 use super::{Ingress, body};

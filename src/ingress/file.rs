@@ -18,7 +18,8 @@ use http::{Method, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Ingress;
-use super::door::{self, Door};
+use super::door;
+use super::door_kind::Door;
 use super::request_log::{Answered, RequestLog};
 use crate::attachment::{Files, Linked, StoreError};
 use crate::model::{Attachment, Outcome, Refusal};

@@ -9,7 +9,8 @@ use http::request::Parts;
 use http::{Request, Response};
 
 use super::acknowledge::{acknowledge, acknowledge_all, leading};
-use super::door::{self, Door};
+use super::door;
+use super::door_kind::Door;
 use super::items::{self, NewEvents};
 use super::load_shed::{LoadPermit, Rank};
 use super::memory_limit::MemoryPermit;

@@ -7,6 +7,7 @@ mod body_progress;
 mod body_stream;
 mod challenge;
 mod door;
+mod door_kind;
 mod dropin;
 mod elsewhere;
 mod event_stream;

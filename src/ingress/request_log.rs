@@ -13,7 +13,7 @@ use http::{Method, Request, Response, Uri};
 use tokio::time::Instant;
 
 use super::body_progress::BodyProgress;
-use super::door::{Door, DoorLabel, Wording};
+use super::door_kind::{Door, DoorLabel, Wording};
 use super::{Ingress, refuse};
 use crate::limit::LimitReport;
 use crate::model::{ClientCertificate, EventId, Outcome, Received, Refusal, RequestId, Timestamp};

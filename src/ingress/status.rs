@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 
 use super::Ingress;
 use super::acknowledge::json;
-use super::door::{self, Door};
+use super::door;
+use super::door_kind::Door;
 use super::request_log::{Answered, RequestLog};
 use super::task::task_of;
 use crate::inbox::EventDetail;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::body::{CallInput, InvokeBody};
 use super::collected::{self, CollectedMessage};
 use super::fence::{EVENT, NAMES, around_names};
+use super::missing_file::MissingFile;
 use super::path;
 use super::text::{EventParts, prompt};
 use super::user::{User, UserDetails};
@@ -32,17 +33,6 @@ pub struct Call {
     pub key: Option<Secret>,
     /// The mode of its run, which the path contains as well.
     pub run: RunMode,
-}
-
-/// A file of an event that is not sent with the run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MissingFile {
-    /// Its number among the files of the call.
-    pub number: usize,
-    /// The reason, in words of the gateway alone: they stand in the system prompt.
-    pub sentence: String,
-    /// The name that its sender gave it.
-    pub name: String,
 }
 
 /// The parts of an event and of a delivery that a call is made of.

@@ -3,7 +3,7 @@
 //! The mark of a fence cannot be foreseen, and a line in the foreign text that looks like one of the fence is broken.
 //! The agent is told that what stands between the lines is data.
 
-use super::call::MissingFile;
+use super::missing_file::MissingFile;
 use crate::model::lookalike::broken;
 
 /// The word in the lines of the fence around an event, and the purpose of its mark.

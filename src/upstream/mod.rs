@@ -12,6 +12,7 @@ mod collected;
 mod event_json;
 mod fence;
 pub mod hosted;
+mod missing_file;
 mod path;
 mod raw;
 mod sealed;
@@ -35,8 +36,9 @@ use crate::net::{Client, LoopGuard, SendError};
 
 pub use body::{CallInput, InvokeBody};
 pub use budget::{Budget, Draw, Expected};
-pub use call::{Call, MissingFile};
+pub use call::Call;
 pub use fence::same_message;
+pub use missing_file::MissingFile;
 pub use text::text_of_turn;
 pub use user::UserDetails;
 

@@ -5,9 +5,13 @@ use std::collections::HashSet;
 use deadpool_postgres::Transaction;
 
 use super::database::change;
+use super::database::rows;
 use super::error::DatabaseError;
+use super::row::text;
 use crate::inbox::bounds::{KEPT_ATTEMPTS, MAX_TEXT, cut};
 use crate::inbox::{Next, Settlement};
+use crate::model::{Attempt, Timestamp};
+use tokio_postgres::Row;
 
 /// Keeps tries, and lets the oldest go when there are too many. Tries that are not counted could be endless too.
 pub(super) async fn insert_attempts(
@@ -78,4 +82,31 @@ pub(super) async fn prune_attempts(
     )
     .await
     .map(|_| ())
+}
+
+/// The attempts of a delivery that are kept, in order.
+pub(super) async fn tries(
+    tx: &Transaction<'_>,
+    delivery: i64,
+) -> Result<Vec<Attempt>, DatabaseError> {
+    let found = rows(
+        tx,
+        "SELECT number, started_at, ended_at, result, status, detail FROM attempt WHERE delivery = $1
+         ORDER BY id + 0",
+        &[&delivery],
+    )
+    .await?;
+    let attempt = |row: &Row| -> Result<Attempt, DatabaseError> {
+        Ok(Attempt {
+            number: u32::try_from(row.try_get::<_, i32>(0)?).unwrap_or_default(),
+            started_at: Timestamp::from_millis(row.try_get(1)?),
+            ended_at: Timestamp::from_millis(row.try_get(2)?),
+            result: text(row, 3)?.unwrap_or_default(),
+            status: row
+                .try_get::<_, Option<i32>>(4)?
+                .and_then(|status| u16::try_from(status).ok()),
+            detail: text(row, 5)?.unwrap_or_default(),
+        })
+    };
+    found.iter().map(attempt).collect()
 }

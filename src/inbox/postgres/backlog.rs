@@ -6,8 +6,8 @@ use std::ops::Range;
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
-use super::accept::known;
 use super::database::rows;
+use super::dedup::known;
 use super::error::DatabaseError;
 use super::lane::Locked;
 use super::proof::Played;

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use deadpool_postgres::{Client, Transaction};
-use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::attempt::tries;
 use super::database::rows;
 use super::error::DatabaseError;
 use super::list::{state, summary};
@@ -16,7 +16,7 @@ use crate::inbox::{
     Browse, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError,
     Page, SealedCall, SourceFare, Turn, WaitingDelivery,
 };
-use crate::model::{Attempt, DeliveryId, DeliveryState, Destination, EventId, Timestamp};
+use crate::model::{DeliveryId, DeliveryState, Destination, EventId, Timestamp};
 
 /// The last delivery before this one that reached the upstream under the same id.
 pub(super) async fn earlier_turn(
@@ -224,33 +224,6 @@ async fn deliveries(
     Ok(list)
 }
 
-pub(super) async fn tries(
-    tx: &Transaction<'_>,
-    delivery: i64,
-) -> Result<Vec<Attempt>, DatabaseError> {
-    let found = rows(
-        tx,
-        "SELECT number, started_at, ended_at, result, status, detail FROM attempt WHERE delivery = $1
-         ORDER BY id + 0",
-        &[&delivery],
-    )
-    .await?;
-    let attempt = |row: &Row| -> Result<Attempt, DatabaseError> {
-        Ok(Attempt {
-            number: u32::try_from(row.try_get::<_, i32>(0)?).unwrap_or_default(),
-            started_at: Timestamp::from_millis(row.try_get(1)?),
-            ended_at: Timestamp::from_millis(row.try_get(2)?),
-            result: text(row, 3)?.unwrap_or_default(),
-            status: row
-                .try_get::<_, Option<i32>>(4)?
-                .and_then(|status| u16::try_from(status).ok()),
-            detail: text(row, 5)?.unwrap_or_default(),
-        })
-    };
-    found.iter().map(attempt).collect()
-}
-
-/// The kept counts, by source and in the order of a delivery's life.
 /// About how much disk a source's events and files take.
 pub(super) async fn bytes_of(conn: &mut Client, source: &str) -> Result<u64, DatabaseError> {
     let tx = conn.transaction().await?;

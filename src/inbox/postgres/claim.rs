@@ -12,16 +12,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Transaction};
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use super::PostgresInbox;
 use super::browse::{self, DeliveryEnd};
 use super::database::rows;
 use super::due::{DueRoutes, open_routes};
+use super::ending::Ending;
 use super::error::DatabaseError;
 use super::lane::{heads, lock_lanes};
+use super::lease::Lease;
 use super::plan::ClaimPlan;
-use super::settle::Ending;
 use super::writer::QueuedWork;
 use crate::inbox::bounds::{CLAIM_LEASES, END_POLL};
 use crate::inbox::fair::Shares;
@@ -31,21 +31,6 @@ use crate::inbox::{
     Terms, Turn,
 };
 use crate::model::{DeliveryId, Route, Timestamp};
-
-/// A lease, before its event is read.
-#[derive(Clone, Debug)]
-pub(super) struct Lease {
-    pub(super) key: i64,
-    pub(super) event: i64,
-    pub(super) lane: Uuid,
-    pub(super) fence: i64,
-    pub(super) attempt: u32,
-    pub(super) strikes: u32,
-    pub(super) doubt: Option<Timestamp>,
-    pub(super) at: Timestamp,
-    pub(super) grouped: bool,
-    pub(super) dropped: u32,
-}
 
 /// The result of a claim.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use tokio_postgres::{Row, Socket};
 
 use super::address::{Address, CONNECT};
 use super::error::DatabaseError;
-use super::repeat::Access;
+use super::repeat::{Access, pause};
 use super::tls::{PostgresStream, PostgresTls};
 use crate::inbox::InboxError;
 use crate::model::DeliveryState;
@@ -182,14 +182,6 @@ async fn again<T: Send>(
             end => return end,
         }
     }
-}
-
-/// Waits a little before something is tried again, not as long as the others who also wait.
-pub(super) async fn pause(tries: u32) {
-    tokio::time::sleep(Duration::from_millis(
-        fastrand::u64(1..20) * u64::from(tries),
-    ))
-    .await;
 }
 
 /// Work, within its time.

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
-use super::claim::Lease;
 use super::database::rows;
 use super::error::DatabaseError;
+use super::lease::Lease;
 use super::row::{delivery_id, text};
 use super::{files, routes};
 use crate::inbox::codec::{Codec, Unreadable};

@@ -8,11 +8,11 @@ use futures_util::{FutureExt as _, TryFutureExt as _};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::accept::Record;
 use super::database::{Counts, change, rows};
 use super::error::DatabaseError;
 use super::lane::Locked;
 use super::owe::{DeliveryRow, HeldBack, Owing};
+use super::record::Record;
 use super::{files, proof, routes};
 use crate::model::{DeliveryId, DeliveryState, Route};
 

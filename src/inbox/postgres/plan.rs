@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use deadpool_postgres::Transaction;
 
-use super::claim::Lease;
 use super::database::{Counts, change, rows};
 use super::error::DatabaseError;
 use super::lane::{LaneHead, free_lanes};
+use super::lease::Lease;
 use super::overlap::{Favoured, LaneRun, PassedOver, favour, pass};
 use crate::inbox::Terms;
 use crate::inbox::bounds::CLAIM_BYTES;

@@ -3,7 +3,8 @@
 //! A piece of work is all in one transaction. It is done again when others stood in its way; a question is asked once
 //! more when its connection was lost, most likely while nobody looked.
 
-use super::database::pause;
+use std::time::Duration;
+
 use super::error::DatabaseError;
 
 /// Times that a piece of work is done when others stand in its way.
@@ -50,6 +51,14 @@ impl Repeats {
     pub(super) fn ask_again<T>(&mut self, end: &Result<T, DatabaseError>) -> bool {
         matches!(end, Err(DatabaseError::Lost(_))) && std::mem::take(&mut self.may_ask_again)
     }
+}
+
+/// Waits a little before something is tried again, not as long as the others who also wait.
+pub(super) async fn pause(tries: u32) {
+    tokio::time::sleep(Duration::from_millis(
+        fastrand::u64(1..20) * u64::from(tries),
+    ))
+    .await;
 }
 
 /// Does work on a connection of the database, and does it again where that does no harm.

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::claim::{self, Claimant, Lease};
+use super::claim::{self, Claimant};
 use super::database::{self, Database, within};
+use super::ending::Ending;
 use super::error::DatabaseError;
 use super::fill;
 use super::health::Health;
+use super::lease::Lease;
+use super::repeat::pause;
 use super::replica::Replica;
-use super::settle::Ending;
 use super::writer::QueuedWork;
 use crate::inbox::codec::{Codec, Unreadable};
 use crate::inbox::fair::Shares;
@@ -109,7 +111,7 @@ impl Claimer {
                 Ok(leased) => return Ok((leased, leases)),
                 Err(DatabaseError::Again(_)) if tries < TRIES => {
                     leases.open.clear();
-                    database::pause(tries).await;
+                    pause(tries).await;
                 }
                 Err(fault) => {
                     if !fault.is_outage() {

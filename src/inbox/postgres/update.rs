@@ -4,8 +4,8 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
 use super::database::{change, rows};
+use super::ending::Ending;
 use super::error::DatabaseError;
-use super::settle::Ending;
 use crate::inbox::bounds::{MAX_RESULT, MAX_TASK, MAX_TEXT, cut};
 use crate::inbox::transition::{DoubtChange, Transition};
 use crate::model::Timestamp;

@@ -5,7 +5,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::browse::tries;
+use super::attempt::tries;
 use super::database::rows;
 use super::error::DatabaseError;
 use super::routes;

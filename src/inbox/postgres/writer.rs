@@ -13,11 +13,14 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::accept::{self, RequestRecords};
-use super::database::{Database, give_back, pause, slot, within};
+use super::database::{Database, give_back, slot, within};
+use super::ending::Ending;
 use super::error::DatabaseError;
 use super::health::Health;
-use super::settle::{self, Ending};
+use super::keep;
+use super::record::RequestRecords;
+use super::repeat::pause;
+use super::settle;
 use crate::inbox::bounds::BATCH_BYTES;
 use crate::inbox::codec::Codec;
 use crate::inbox::queue::QueueWeight;
@@ -104,7 +107,7 @@ impl Work for RequestRecords {
         again: bool,
     ) -> BoxFuture<'a, Result<Wrote<Self>, DatabaseError>> {
         Box::pin(async move {
-            let mut answers = accept::keep(conn, slot, batch).await?;
+            let mut answers = keep::keep(conn, slot, batch).await?;
             for (id, answer) in batch
                 .iter()
                 .flat_map(|together| together.ids())

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::attempt::tries;
 use super::list::summary;
 use super::row::{account, answer, class, destination, json, state, time};
 use super::{SqliteInbox, files, list, waiting};
@@ -12,7 +13,7 @@ use crate::inbox::{
     Browse, Claimed, Count, DeliveryDetail, EventDetail, EventFilter, EventSummary, InboxError,
     Page, SealedCall, SourceFare, Turn, WaitingDelivery,
 };
-use crate::model::{Attempt, DeliveryId, DeliveryState, Destination, EventId, Timestamp};
+use crate::model::{DeliveryId, DeliveryState, Destination, EventId, Timestamp};
 
 /// The last delivery before this one that reached the upstream under the same id.
 pub(super) fn earlier_turn(conn: &Connection, claimed: &Claimed) -> rusqlite::Result<Option<Turn>> {
@@ -175,24 +176,6 @@ fn deliveries(
     Ok(list)
 }
 
-pub(super) fn tries(conn: &Connection, delivery: i64) -> rusqlite::Result<Vec<Attempt>> {
-    conn.prepare_cached(
-        "SELECT number, started_at, ended_at, result, status, detail FROM attempt WHERE delivery = ?1 ORDER BY id",
-    )?
-    .query_map([delivery], |row| {
-        Ok(Attempt {
-            number: row.get(0)?,
-            started_at: Timestamp::from_millis(row.get(1)?),
-            ended_at: Timestamp::from_millis(row.get(2)?),
-            result: row.get(3)?,
-            status: row.get(4)?,
-            detail: row.get(5)?,
-        })
-    })?
-    .collect()
-}
-
-/// The kept counts, by source and in the order of a delivery's life.
 /// About how much disk a source's events and files take. Bodies are measured without being read.
 pub(super) fn bytes_of(conn: &Connection, source: &str) -> rusqlite::Result<u64> {
     let events =

@@ -4,6 +4,7 @@
 //! writer's queue and shares commits; everything that only asks goes to a reader. The file has to lie on a local disk.
 
 mod accept;
+mod attempt;
 mod backup;
 mod browse;
 #[cfg(test)]

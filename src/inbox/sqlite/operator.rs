@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::OptionalExtension;
 
+use super::attempt;
 use super::lane::{make_lane, next_pending};
 use super::transaction::Transaction;
 use super::{SqliteInbox, replay, row, settle};
@@ -139,7 +140,7 @@ pub(super) fn resolve(
         status: None,
         detail: note.to_owned(),
     };
-    settle::insert_attempt(tx, key, &attempt, true)?;
+    attempt::insert_attempt(tx, key, &attempt, true)?;
     tx.count(&source, DeliveryState::Unknown, -1);
     tx.count(&source, state, 1);
     Ok(true)

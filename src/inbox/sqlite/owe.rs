@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::attempt;
 use super::lane::make_lane;
 use super::routes::route;
-use super::settle;
 use super::transaction::Transaction;
 use crate::inbox::OwedDelivery;
 use crate::inbox::codec::Codec;
@@ -138,7 +138,7 @@ pub(super) fn hold_back(
         status: None,
         detail,
     };
-    settle::insert_attempt(tx, key, &attempt, false)?;
+    attempt::insert_attempt(tx, key, &attempt, false)?;
     tx.count(source, state, 1);
     Ok(())
 }

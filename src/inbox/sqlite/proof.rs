@@ -4,9 +4,12 @@
 use rusqlite::OptionalExtension as _;
 
 use super::transaction::Transaction;
-use super::young::ProofUse;
+use super::young::{ProofUse, marks};
 use crate::inbox::bounds::SWEPT_PROOFS;
 use crate::model::{EventId, NewEvent, ProofMark, Timestamp, UsedProof};
+
+/// Marks that a turn puts into the index at least, while some are on their way there.
+const STEP: usize = 32;
 
 /// Finds the event that used the proofs of this one before; the inner `None` where that was passed on. `None` where one of them is
 /// new, or nothing was proved.
@@ -178,19 +181,30 @@ pub(super) fn forget(tx: &Transaction<'_>, now: Timestamp) -> rusqlite::Result<b
     Ok(i64::try_from(gone).is_ok_and(|gone| gone == SWEPT_PROOFS))
 }
 
-/// The marks that stand with an event.
-pub(super) fn marks(proofs: &[u8]) -> impl Iterator<Item = ProofMark> + '_ {
-    proofs
-        .as_chunks::<32>()
-        .0
-        .iter()
-        .map(|mark| ProofMark(*mark))
-}
-
 /// The marks of an event, as they stand with it.
 pub(super) fn written(event: &NewEvent) -> Option<Vec<u8>> {
     event
         .proof
         .as_ref()
         .map(|proof| proof.marks.iter().flat_map(|mark| mark.0).collect())
+}
+
+/// Puts the next marks of young events into the index: twice as many as the turn used up, so that it comes to an end.
+pub(super) fn move_young(tx: &mut Transaction<'_>) -> rusqlite::Result<()> {
+    let young = tx.young;
+    let (marks, are_last) = young.next(STEP.max(2 * tx.staged.used()));
+    let mut moved = false;
+    for (mark, by) in marks {
+        if !tx.staged.is_gone(*mark, by.event) {
+            write(tx, *mark, Some(by.event), by.until, by.at)?;
+        }
+        tx.staged.moved(*mark);
+        moved = true;
+    }
+    if moved && are_last {
+        tx.conn
+            .prepare_cached("UPDATE proof_place SET event = ?1")?
+            .execute([young.moved_to()])?;
+    }
+    Ok(())
 }

@@ -3,15 +3,16 @@
 use rusqlite::OptionalExtension;
 use uuid::Uuid;
 
+use super::attempt::insert_attempt;
 use super::lane::free_lane;
 use super::owe::{owe_answers, write_payload};
 use super::sweep;
 use super::transaction::Transaction;
-use crate::inbox::bounds::{KEPT_ATTEMPTS, MAX_RESULT, MAX_TASK, MAX_TEXT, cut};
+use crate::inbox::bounds::{MAX_RESULT, MAX_TASK, MAX_TEXT, cut};
 use crate::inbox::codec::Codec;
 use crate::inbox::transition::{DoubtChange, Transition};
 use crate::inbox::{Next, Settled, Settlement};
-use crate::model::{Account, Attempt, DeliveryId, DeliveryState, EventId, Timestamp};
+use crate::model::{Account, DeliveryId, DeliveryState, EventId, Timestamp};
 
 /// Ends a lease, if it still is one: the attempt, the delivery's state, the lane.
 pub(super) fn settle(
@@ -199,37 +200,5 @@ pub(super) fn erase_call(tx: &Transaction<'_>, key: i64) -> rusqlite::Result<()>
     tx.conn
         .prepare_cached("DELETE FROM sealed WHERE delivery = ?1")?
         .execute([key])?;
-    Ok(())
-}
-
-/// Keeps a try, and lets the oldest go when there are too many. Tries that are not counted could be endless too.
-pub(super) fn insert_attempt(
-    tx: &Transaction<'_>,
-    key: i64,
-    attempt: &Attempt,
-    uncounted: bool,
-) -> rusqlite::Result<()> {
-    tx.conn
-        .prepare_cached(
-            "INSERT INTO attempt (delivery, number, started_at, ended_at, result, status, detail)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute((
-            key,
-            attempt.number,
-            attempt.started_at.millis(),
-            attempt.ended_at.millis(),
-            cut(&attempt.result, MAX_TEXT),
-            attempt.status,
-            cut(&attempt.detail, MAX_TEXT),
-        ))?;
-    if uncounted || attempt.number > KEPT_ATTEMPTS {
-        tx.conn
-            .prepare_cached(
-                "DELETE FROM attempt WHERE delivery = ?1 AND id <=
-                    (SELECT id FROM attempt WHERE delivery = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-            )?
-            .execute((key, KEPT_ATTEMPTS))?;
-    }
     Ok(())
 }

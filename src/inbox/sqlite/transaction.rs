@@ -93,8 +93,6 @@ impl<'a> Transaction<'a> {
 
     /// Writes what the work of the turn left to its end.
     pub(super) fn end(&mut self) -> rusqlite::Result<()> {
-        let young = self.young;
-        young.step(self)?;
         self.write_counts()
     }
 

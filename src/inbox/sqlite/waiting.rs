@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::browse::tries;
+use super::attempt::tries;
 use super::row::{account, class, destination};
 use crate::inbox::bounds::{DESTINATIONS, WAITING_EVENTS};
 use crate::inbox::waiting::{self, LOOKED_AT};

@@ -15,6 +15,7 @@ use super::checkpoint::{self, CheckpointSignal};
 use super::disk::Disk;
 use super::error::WriteError;
 use super::health::Health;
+use super::proof;
 use super::returned::Returned;
 use super::transaction::{Committed, Transaction};
 use super::work::{Work, WriterMessage};
@@ -154,6 +155,7 @@ impl Writer {
         let done = group
             .iter_mut()
             .try_for_each(|work| work.apply(&mut tx))
+            .and_then(|()| proof::move_young(&mut tx))
             .and_then(|()| tx.end());
         if let Err(error) = done {
             self.roll_back();
@@ -202,8 +204,8 @@ impl Writer {
             }
             ends.push(end.map_err(|error| WriteError::of(&error, false)));
         }
-        let done = tx
-            .end()
+        let done = proof::move_young(&mut tx)
+            .and_then(|()| tx.end())
             .map_err(|error| WriteError::of(&error, false))
             .and_then(|()| self.commit());
         match done {

@@ -10,15 +10,10 @@ use std::mem;
 
 use rusqlite::Connection;
 
-use super::proof;
-use super::transaction::Transaction;
 use crate::model::{ProofMark, Timestamp};
 
 /// Marks that are gathered before they go into the index.
 const GATHERED: usize = if cfg!(test) { 100 } else { 16_384 };
-
-/// Marks a turn puts into the index at least, while some that are on their way there.
-const STEP: usize = 32;
 
 /// The use of a proof by an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +54,21 @@ pub(super) struct Staged {
 }
 
 impl Staged {
+    /// Number of marks that the turn used up.
+    pub(super) fn used(&self) -> usize {
+        self.used.len()
+    }
+
+    /// True if the turn removed the event that used a mark.
+    pub(super) fn is_gone(&self, mark: ProofMark, event: i64) -> bool {
+        self.gone.contains(&(mark, event))
+    }
+
+    /// Notes that a mark is in the index.
+    pub(super) fn moved(&mut self, mark: ProofMark) {
+        self.moved.push(mark);
+    }
+
     /// Notes that an event uses a proof up.
     pub(super) fn uses(&mut self, mark: ProofMark, by: ProofUse) {
         self.used.insert(mark, by);
@@ -88,7 +98,7 @@ impl Young {
                 at: Timestamp::from_millis(row.get(1)?),
                 until: row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
             };
-            for mark in proof::marks(row.get_ref(3)?.as_blob()?) {
+            for mark in marks(row.get_ref(3)?.as_blob()?) {
                 // One that held when this event came stays with the event that had it.
                 let first = young
                     .gathered
@@ -115,6 +125,19 @@ impl Young {
             .map(|by| by.event)
     }
 
+    /// The next marks on their way into the index, no more than `most`; true if they are the last.
+    pub(super) fn next(
+        &self,
+        most: usize,
+    ) -> (impl Iterator<Item = (&ProofMark, &ProofUse)>, bool) {
+        (self.moving.iter().take(most), most >= self.moving.len())
+    }
+
+    /// The last event whose marks are in the index once all that are on their way have arrived.
+    pub(super) const fn moved_to(&self) -> i64 {
+        self.moved_to
+    }
+
     /// Takes over what a committed turn changed.
     pub(super) fn commit(&mut self, staged: Staged) {
         for mark in staged.moved {
@@ -137,26 +160,15 @@ impl Young {
             self.moved_to = self.last;
         }
     }
+}
 
-    /// Puts the next marks into the index: twice as many as the turn used up, so that it comes to an end.
-    pub(super) fn step(&self, tx: &mut Transaction<'_>) -> rusqlite::Result<()> {
-        if self.moving.is_empty() {
-            return Ok(());
-        }
-        let most = STEP.max(2 * tx.staged.used.len());
-        for (mark, by) in self.moving.iter().take(most) {
-            if !tx.staged.gone.contains(&(*mark, by.event)) {
-                proof::write(tx, *mark, Some(by.event), by.until, by.at)?;
-            }
-            tx.staged.moved.push(*mark);
-        }
-        if most >= self.moving.len() {
-            tx.conn
-                .prepare_cached("UPDATE proof_place SET event = ?1")?
-                .execute([self.moved_to])?;
-        }
-        Ok(())
-    }
+/// The marks that stand with an event.
+pub(super) fn marks(proofs: &[u8]) -> impl Iterator<Item = ProofMark> + '_ {
+    proofs
+        .as_chunks::<32>()
+        .0
+        .iter()
+        .map(|mark| ProofMark(*mark))
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@ use axum::extract::State;
 use http::request::Parts;
 use http::{Method, Request, Response};
 
-use super::door::{self, Door};
+use super::door;
+use super::door_kind::Door;
 use super::load_shed::{LoadPermit, Rank};
 use super::request_log::{Answered, RequestLog};
 use super::staged::PlacedFiles;

@@ -32,7 +32,8 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 
 use super::body_progress::{BodyFault, BodyProgress};
-use super::door::{self, Door};
+use super::door;
+use super::door_kind::Door;
 use super::load_shed::{LoadPermit, Rank};
 use super::memory_limit::MemoryPermit;
 use super::request_log::{Answered, RequestLog};
