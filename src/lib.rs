@@ -17,6 +17,9 @@ pub mod stub;
 // the operator's listener: routes by noun, one match from errors to answers
 pub mod admin;
 
+// requests and answers of the admin API as types
+pub mod api;
+
 // events that never arrived, read from the log of the provider
 pub mod reconcile;
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
 
 use super::error::AdminError;
-use super::page::{AttachmentQuery, PageView, StrictQuery};
-use super::view::KeptFileView;
+use super::page::StrictQuery;
 use super::{AdminState, PathId};
+use crate::api::attachment::{AttachmentQuery, KeptFileView, RemovedFileView};
+use crate::api::page::PageView;
 use crate::model::AttachmentId;
 
 /// `GET /attachments`
@@ -19,7 +19,7 @@ pub(super) async fn list(
 ) -> Result<Json<PageView<KeptFileView>>, AdminError> {
     let (cursor, limit) = query.page()?;
     let page = state.inbox.attachments(cursor, limit).await?;
-    Ok(Json(PageView::new(page, KeptFileView::from)))
+    Ok(Json(PageView::of(page, KeptFileView::from)))
 }
 
 /// `DELETE /attachments/{id}`: the bytes and the entry. Links to it lead nowhere from now on, and deliveries that are
@@ -27,7 +27,7 @@ pub(super) async fn list(
 pub(super) async fn remove(
     State(state): State<Arc<AdminState>>,
     PathId(id): PathId<AttachmentId>,
-) -> Result<Json<Value>, AdminError> {
+) -> Result<Json<RemovedFileView>, AdminError> {
     let kept = state
         .inbox
         .attachment(id)
@@ -43,5 +43,5 @@ pub(super) async fn remove(
     state.inbox.forget_attachments(vec![id]).await?;
     let event = kept.event.map(|event| event.to_string());
     tracing::info!(attachment = %id, event, "deleted by an operator");
-    Ok(Json(json!({ "id": id, "deleted": true })))
+    Ok(Json(RemovedFileView { id, deleted: true }))
 }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::error::AdminError;
 use super::json::JsonBody;
 use super::{AdminState, PathId};
+use crate::api::delivery::{ChangedDeliveryView, SettleRequest};
 use crate::inbox::Resolution;
 use crate::model::{self, DeliveryId};
 
@@ -20,12 +19,10 @@ const MAX_NOTE: usize = 1000;
 pub(super) async fn cancel(
     State(state): State<Arc<AdminState>>,
     PathId(id): PathId<DeliveryId>,
-) -> Result<Json<Value>, AdminError> {
+) -> Result<Json<ChangedDeliveryView>, AdminError> {
     if state.inbox.cancel(id, state.clock.now()).await? {
         tracing::info!(audit = "delivery.cancel", event = %id.event, delivery = %id, "cancelled by an operator");
-        return Ok(Json(
-            json!({ "id": id, "state": model::DeliveryState::Cancelled.as_str() }),
-        ));
+        return Ok(changed(id, model::DeliveryState::Cancelled));
     }
     let now = stands(&state, id).await?;
     let sentence = format!(
@@ -35,21 +32,12 @@ pub(super) async fn cancel(
     Err(AdminError::Conflict("not_pending", sentence))
 }
 
-/// How an operator settles a delivery.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Settling {
-    r#as: String,
-    #[serde(default)]
-    note: String,
-}
-
 /// `POST /deliveries/{id}/settle`: ends what nobody could tell, by an operator's word.
 pub(super) async fn settle(
     State(state): State<Arc<AdminState>>,
     PathId(id): PathId<DeliveryId>,
-    JsonBody(settling): JsonBody<Settling>,
-) -> Result<Json<Value>, AdminError> {
+    JsonBody(settling): JsonBody<SettleRequest>,
+) -> Result<Json<ChangedDeliveryView>, AdminError> {
     let (how, becomes) = match settling.r#as.as_str() {
         "delivered" => (Resolution::Delivered, model::DeliveryState::Delivered),
         "dead" => (Resolution::Dead, model::DeliveryState::Dead),
@@ -75,7 +63,7 @@ pub(super) async fn settle(
             audit = "delivery.settle", event = %id.event, delivery = %id, r#as = settling.r#as, note,
             "settled by an operator"
         );
-        return Ok(Json(json!({ "id": id, "state": becomes.as_str() })));
+        return Ok(changed(id, becomes));
     }
     let now = stands(&state, id).await?;
     let sentence = format!(
@@ -83,6 +71,12 @@ pub(super) async fn settle(
         now.as_str()
     );
     Err(AdminError::Conflict("not_unknown", sentence))
+}
+
+/// The answer to a change of a delivery.
+fn changed(id: DeliveryId, state: model::DeliveryState) -> Json<ChangedDeliveryView> {
+    let state = state.as_str().to_owned();
+    Json(ChangedDeliveryView { id, state })
 }
 
 /// Where a delivery stands that could not be changed.

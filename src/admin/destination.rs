@@ -1,71 +1,37 @@
 //! Destinations: which there are and how they fare, held and let go by an operator, and called again after a
 //! rest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::AdminState;
 use super::error::AdminError;
-use super::page::{ForceQuery, PageView, StrictQuery};
-use super::source::{HeldView, hold};
-use super::waiting::{WaitView, own};
-use crate::dispatch::{Closed, DestinationStatus};
+use super::page::StrictQuery;
+use super::source::hold;
+use super::waiting::own;
+use crate::api::delivery::WaitView;
+use crate::api::destination::{DestinationView, FareView, ForceQuery, ResetView};
+use crate::api::page::PageView;
+use crate::api::source::HeldView;
+use crate::dispatch::DestinationStatus;
 use crate::inbox::Pause;
 use crate::inbox::filter::destination;
-use crate::model::{Account, Destination, Timestamp};
-
-/// A destination and how it fares.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct DestinationView {
-    destination: String,
-    /// The sources that send there as they are configured.
-    sources: BTreeSet<String>,
-    /// Since when what waits for it is held by an operator.
-    paused_since: Option<Timestamp>,
-    /// What everything that is sent to it waits for, where something is closed.
-    waits_for: Option<WaitView>,
-    /// How this process fares with it; none where it sends nothing, or has sent nothing there lately.
-    fare: Option<FareView>,
-    /// The same for the accounts behind the first one that calls it.
-    others: Vec<FareView>,
-}
-
-/// How a process fares with a destination.
-#[derive(Debug, Serialize)]
-struct FareView {
-    /// Whose calls: what one account's calls come to is nothing to another's.
-    account: String,
-    in_flight: usize,
-    /// `closed` (it is called), `open` (it is left alone) or `half_open` (one call tries it).
-    breaker: &'static str,
-    /// Since when the breaker stands so.
-    since: Timestamp,
-    /// How many of its last calls failed.
-    failures: usize,
-    /// When a call tries it again, while it is left alone.
-    next_probe: Option<Timestamp>,
-    /// Why nothing is sent to it now, in a word.
-    waits_for: Option<&'static str>,
-    /// Until when, where that is known.
-    waits_until: Option<Timestamp>,
-}
+use crate::model::{Account, Destination};
 
 impl From<&DestinationStatus> for FareView {
     fn from(fare: &DestinationStatus) -> Self {
         Self {
             account: fare.account.to_string(),
             in_flight: fare.in_flight,
-            breaker: fare.breaker.as_str(),
+            breaker: fare.breaker.as_str().to_owned(),
             since: fare.since,
             failures: fare.failures,
             next_probe: fare.next_probe,
-            waits_for: fare.closed.map(Closed::as_str),
+            waits_for: fare.closed.map(|closed| closed.as_str().to_owned()),
             waits_until: fare.closed_until,
         }
     }
@@ -140,18 +106,12 @@ pub(super) async fn list(
     }
     let items = views
         .into_iter()
-        .map(|(destination, view)| view.named(&destination))
+        .map(|(destination, view)| DestinationView {
+            destination: destination.to_string(),
+            ..view
+        })
         .collect();
     Ok(Json(PageView::whole(items).with_paused(&holds)))
-}
-
-impl DestinationView {
-    fn named(self, destination: &Destination) -> Self {
-        Self {
-            destination: destination.to_string(),
-            ..self
-        }
-    }
 }
 
 /// `POST /destinations/{kind}/{id}/pause`: what waits for it is held. Callers with keys of their own name agents that
@@ -185,7 +145,7 @@ pub(super) async fn reset(
     State(state): State<Arc<AdminState>>,
     PathDestination(destination): PathDestination,
     StrictQuery(query): StrictQuery<ForceQuery>,
-) -> Result<Json<Value>, AdminError> {
+) -> Result<Json<ResetView>, AdminError> {
     let dispatcher = state.dispatcher.as_ref().ok_or_else(|| {
         let sentence = "This process sends nothing; ask one that has the role dispatch.";
         AdminError::Conflict("not_dispatching", sentence.to_owned())
@@ -195,7 +155,8 @@ pub(super) async fn reset(
     if changed {
         tracing::info!(audit = "destination.reset", %destination, "an operator has it called again");
     }
-    Ok(Json(
-        json!({ "destination": destination.to_string(), "changed": changed }),
-    ))
+    Ok(Json(ResetView {
+        destination: destination.to_string(),
+        changed,
+    }))
 }

@@ -7,8 +7,8 @@ use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
+use crate::api::error::ErrorView;
 use crate::attachment::StoreError;
 use crate::inbox::InboxError;
 use crate::net::HeadFault;
@@ -219,7 +219,14 @@ impl IntoResponse for AdminError {
                 tracing::debug!(status = status.as_u16(), cause = %refused, "an admin request was refused")
             }
         }
-        let mut answer = (status, Json(json!({ "detail": detail, "code": code }))).into_response();
+        let mut answer = (
+            status,
+            Json(ErrorView {
+                detail,
+                code: code.to_owned(),
+            }),
+        )
+            .into_response();
         let headers = answer.headers_mut();
         match &self {
             Self::Guesses(wait) | Self::Replays(wait) | Self::Inbox(InboxError::Full(wait)) => {

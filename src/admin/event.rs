@@ -10,9 +10,10 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 
 use super::error::AdminError;
-use super::page::{EventQuery, PageView, StrictQuery};
-use super::view::{EventPage, EventView};
+use super::page::StrictQuery;
 use super::{AdminState, PathId};
+use crate::api::event::{EventPage, EventQuery, EventView};
+use crate::api::page::PageView;
 use crate::inbox::{EventDetail, EventSummary, Page};
 use crate::intake;
 use crate::mapping::PathMiss;
@@ -56,7 +57,7 @@ pub(super) async fn list(
     }
     let holds = state.inbox.pauses().await?;
     Ok(Json(
-        PageView::new(
+        PageView::of(
             Page {
                 items,
                 next: page.next,

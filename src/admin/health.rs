@@ -10,11 +10,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use serde_json::{Value, json};
 
 use super::AdminState;
+use crate::api::gateway::{DiskView, GatewayView, HealthView};
 use crate::inbox::waiting::LOOKED_AT;
-use crate::inbox::{InboxError, Pause, SourceFare};
+use crate::inbox::{InboxError, Pause, SourceFare, Usage};
 use crate::model::{self, Timestamp};
 use crate::telemetry::SourceGauges;
 
@@ -29,31 +29,29 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /api/v1`: which gateway this is, since when it runs, and what its inbox holds. What the inbox cannot say is
 /// null.
-pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Value> {
+pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<GatewayView> {
     let standing = state.inbox.replica_status();
     let usage = match state.inbox.usage().await {
-        Ok(usage) => {
-            json!({ "bytes": usage.bytes, "reusable_bytes": usage.reusable, "ceiling_bytes": usage.ceiling })
-        }
+        Ok(usage) => Some(DiskView::from(usage)),
         Err(error) => {
             tracing::error!(%error, "cannot tell how much of the disk the inbox has");
-            Value::Null
+            None
         }
     };
     let deliveries = match state.inbox.counts().await {
         Ok(counts) => {
             let mut states: BTreeMap<_, _> = model::DeliveryState::ALL
                 .into_iter()
-                .map(|state| (state.as_str(), 0))
+                .map(|state| (state.as_str().to_owned(), 0))
                 .collect();
             for count in counts {
-                *states.entry(count.state.as_str()).or_default() += count.count;
+                *states.entry(count.state.as_str().to_owned()).or_default() += count.count;
             }
-            json!(states)
+            Some(states)
         }
         Err(error) => {
             tracing::error!(%error, "cannot count what the inbox holds");
-            Value::Null
+            None
         }
     };
     let holds = state.inbox.pauses().await.unwrap_or_default();
@@ -61,47 +59,65 @@ pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Value>
         .iter()
         .find(|(hold, _)| *hold == Pause::All)
         .map(|(_, since)| *since);
-    Json(json!({
-        "name": "sluicegate",
-        "version": env!("CARGO_PKG_VERSION"),
-        "started_at": state.loaded.started_at(),
-        "replicas": standing.replicas,
-        "paused_since": paused,
-        "standing": if standing.good { "good" } else { "lost" },
-        "disk": usage,
-        "deliveries": deliveries,
-    }))
+    Json(GatewayView {
+        name: "sluicegate".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: state.loaded.started_at(),
+        replicas: standing.replicas,
+        paused_since: paused,
+        standing: standing_word(standing.good).to_owned(),
+        disk: usage,
+        deliveries,
+    })
+}
+
+/// The word for the standing of a process among those that share its inbox.
+pub(super) const fn standing_word(is_good: bool) -> &'static str {
+    if is_good { "good" } else { "lost" }
+}
+
+impl From<Usage> for DiskView {
+    fn from(usage: Usage) -> Self {
+        Self {
+            bytes: usage.bytes,
+            reusable_bytes: usage.reusable,
+            ceiling_bytes: usage.ceiling,
+        }
+    }
 }
 
 /// `GET /health/live`: the process answers.
-pub(super) async fn live() -> Json<Value> {
-    Json(json!({ "status": "live" }))
+pub(super) async fn live() -> Json<HealthView> {
+    Json(HealthView::good("live"))
 }
 
 /// `GET /health/ready`: events are taken and can be kept.
-pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> (StatusCode, Json<Value>) {
+pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> (StatusCode, Json<HealthView>) {
     match unready(&state).await {
         None => {
-            let mut answer = json!({ "status": "ready" });
+            let mut answer = HealthView::good("ready");
             // Events are taken all the same; nothing of them goes out.
             let holds = tokio::time::timeout(PATIENCE, state.inbox.pauses()).await;
             if holds.is_ok_and(|holds| {
                 holds.is_ok_and(|holds| holds.iter().any(|(hold, _)| *hold == Pause::All))
             }) {
-                answer["detail"] = "paused".into();
+                answer.detail = Some("paused".to_owned());
             }
             if state
                 .dispatcher
                 .as_ref()
                 .is_some_and(|dispatcher| !dispatcher.refused_keys().is_empty())
             {
-                answer["detail"] = "upstream_key_refused".into();
+                answer.detail = Some("upstream_key_refused".to_owned());
             }
             (StatusCode::OK, Json(answer))
         }
         Some(reason) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({ "status": "unready", "reason": reason })),
+            Json(HealthView {
+                reason: Some(reason.to_owned()),
+                ..HealthView::good("unready")
+            }),
         ),
     }
 }

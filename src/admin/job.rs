@@ -6,17 +6,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::error::AdminError;
 use super::json::JsonBody;
-use super::page::PageView;
 use super::{AdminState, JobId, PathId};
+use crate::api::job::{EdgeView, JobView, LeftOutView, PlanView, ReplayRequest, SteerRequest};
+use crate::api::page::PageView;
 use crate::dispatch::replay::{ReplayRefused, left_out, owed_again, takes};
-use crate::inbox::filter::FilterWords;
 use crate::inbox::{EventFilter, EventSummary, Job, JobState, NewJob};
-use crate::model::{EventId, Timestamp};
+use crate::model::{FilterWords, Timestamp};
 
 /// Events a minute where nobody says, and at most.
 const DEFAULT_PACE: u32 = 60;
@@ -31,62 +30,6 @@ const PAGE: usize = 200;
 
 /// How many replays may be under way.
 const UNDER_WAY: usize = 10;
-
-/// Which events to replay, and how fast.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct ReplayRequest {
-    filter: FilterWords,
-    /// Every event, where the filter leaves nothing out.
-    all: bool,
-    pace: Option<u32>,
-}
-
-/// What a replay would be.
-#[derive(Debug, Serialize)]
-pub(super) struct PlanView {
-    filter: FilterWords,
-    count: u64,
-    /// There are more than were counted.
-    more: bool,
-    pace: u32,
-    takes_s: u64,
-    oldest: Option<EdgeView>,
-    newest: Option<EdgeView>,
-    /// How many of the oldest were looked at.
-    looked_at: usize,
-    /// Those of them that would be left out.
-    left_out: Vec<LeftOutView>,
-}
-
-#[derive(Debug, Serialize)]
-struct EdgeView {
-    id: EventId,
-    received_at: Timestamp,
-}
-
-#[derive(Debug, Serialize)]
-struct LeftOutView {
-    source: String,
-    why: &'static str,
-    count: u64,
-}
-
-/// A replay and how it goes.
-#[derive(Debug, Serialize)]
-pub(super) struct JobView {
-    id: i64,
-    state: &'static str,
-    filter: Box<RawValue>,
-    pace: u32,
-    total: u64,
-    done: u64,
-    skipped: u64,
-    started_at: Timestamp,
-    changed_at: Timestamp,
-    /// When it will come to its end at this pace; none unless it goes on.
-    eta: Option<Timestamp>,
-}
 
 /// `POST /replays/plan`: what would be done. Changes nothing.
 pub(super) async fn plan(
@@ -129,7 +72,7 @@ pub(super) async fn plan(
             .into_iter()
             .map(|((source, why), count)| LeftOutView {
                 source,
-                why: why.as_str(),
+                why: why.as_str().to_owned(),
                 count,
             })
             .collect(),
@@ -294,19 +237,11 @@ pub(super) async fn show(
     )))
 }
 
-/// What an operator changes of a replay.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Steering {
-    state: Option<String>,
-    pace: Option<u32>,
-}
-
 /// `POST /replays/{id}`
 pub(super) async fn steer(
     State(state): State<Arc<AdminState>>,
     PathId(JobId(id)): PathId<JobId>,
-    JsonBody(steering): JsonBody<Steering>,
+    JsonBody(steering): JsonBody<SteerRequest>,
 ) -> Result<Json<JobView>, AdminError> {
     let to = match &steering.state {
         None => None,
@@ -365,7 +300,7 @@ impl JobView {
             RawValue::from_string(job.filter).unwrap_or_else(|_| RawValue::NULL.to_owned());
         Self {
             id: job.id,
-            state: job.state.as_str(),
+            state: job.state.as_str().to_owned(),
             filter,
             pace: job.pace,
             total: job.total,

@@ -4,44 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
 
 use super::AdminState;
 use super::error::AdminError;
-use super::page::PageView;
+use crate::api::key::{KeyView, LiveView, UseView};
+use crate::api::page::PageView;
 use crate::config::GatewayKey;
 use crate::inbox::budget::of_key;
-use crate::model::Timestamp;
 use crate::telemetry::Use;
-
-/// A key by its name.
-#[derive(Debug, Serialize)]
-pub(super) struct KeyView {
-    name: String,
-    /// What it is good for besides everything: agents and paths; both empty: everything.
-    agents: Vec<String>,
-    paths: Vec<String>,
-    prefixes: Vec<String>,
-    /// From when on it is not good any more, and whether that is so now.
-    expires: Option<Timestamp>,
-    expired: bool,
-    /// Runs that its callers began today, where they are counted, and how many they may.
-    runs_today: Option<u64>,
-    runs_per_day: Option<u64>,
-    max_upload_bytes: Option<u64>,
-    rate: Option<String>,
-    /// When it was used, in this process since its start: all keys of the name together.
-    used: Option<Use>,
-    /// The keys of that name one by one, by where they are kept.
-    keys: Vec<LiveView>,
-}
-
-/// One of the keys of a name.
-#[derive(Debug, Serialize)]
-struct LiveView {
-    key: String,
-    used: Option<Use>,
-}
 
 /// `GET /keys`
 pub(super) async fn list(
@@ -52,7 +22,7 @@ pub(super) async fn list(
     let view = |key: &GatewayKey| {
         let live = key.keys.iter().map(|live| LiveView {
             key: live.name().to_owned(),
-            used: state.uses.of_key(&key.name, live.name()),
+            used: state.uses.of_key(&key.name, live.name()).map(UseView::from),
         });
         let keys: Vec<LiveView> = live.collect();
         let budget = of_key(&key.name);
@@ -80,8 +50,19 @@ pub(super) async fn list(
     Ok(Json(PageView::whole(state.keys.iter().map(view).collect())))
 }
 
-fn together(a: Use, b: Use) -> Use {
-    Use {
+impl From<Use> for UseView {
+    fn from(found: Use) -> Self {
+        Self {
+            first: found.first,
+            last: found.last,
+            count: found.count,
+        }
+    }
+}
+
+/// The use of two keys as if they were one.
+fn together(a: UseView, b: UseView) -> UseView {
+    UseView {
         first: a.first.min(b.first),
         last: a.last.max(b.last),
         count: a.count.saturating_add(b.count),

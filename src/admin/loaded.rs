@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
-use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::AdminState;
 use super::error::AdminError;
+use crate::api::status::{LoadedView, RefusedConfig, ReloadView};
 use crate::model::Timestamp;
 
 /// How long an operator waits for a configuration to be read and to hold.
@@ -36,28 +35,6 @@ pub struct Loaded {
     now: Mutex<LoadedView>,
     /// Where orders go, in a process that reads its configuration again.
     orders: OnceLock<mpsc::Sender<ReloadOrder>>,
-}
-
-/// The same, to be shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct LoadedView {
-    /// 1 is the one that the process was started with; each that took another's place counts on.
-    pub(super) generation: u64,
-    /// One short word for all of its settings, secrets included.
-    pub(super) digest: String,
-    /// Since when it holds.
-    pub(super) loaded_at: Timestamp,
-    /// Settings that have changed since the start and hold after a restart only.
-    pub(super) restart_for: Vec<String>,
-    /// The last one that was read and not taken, unless a later one was.
-    pub(super) refused: Option<RefusedConfig>,
-}
-
-/// A configuration that was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct RefusedConfig {
-    pub(super) at: Timestamp,
-    pub(super) why: String,
 }
 
 impl Loaded {
@@ -121,7 +98,7 @@ impl Loaded {
 /// `POST /reload`: has this process read its configuration again, and answers when it holds.
 pub(super) async fn reload(
     State(state): State<Arc<AdminState>>,
-) -> Result<Json<Value>, AdminError> {
+) -> Result<Json<ReloadView>, AdminError> {
     let Some(orders) = state.loaded.orders.get() else {
         let why = "This process was started without a configuration file that it could read again.";
         return Err(AdminError::Conflict("no_reload", why.into()));
@@ -138,7 +115,9 @@ pub(super) async fn reload(
     match tokio::time::timeout(LONGEST, answer).await {
         Ok(Some(ReloadAnswer::Taken)) => {
             // The sources of this state are those of before.
-            Ok(Json(json!({ "configuration": state.loaded.view() })))
+            Ok(Json(ReloadView {
+                configuration: state.loaded.view(),
+            }))
         }
         Ok(Some(ReloadAnswer::Refused(why))) => {
             let why = format!(

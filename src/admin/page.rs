@@ -8,13 +8,19 @@ use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::error::AdminError;
-use super::waiting::PausedView;
+use super::waiting::paused_list;
+use crate::api::attachment::AttachmentQuery;
+use crate::api::destination::ForceQuery;
+use crate::api::event::EventQuery;
+use crate::api::page::PageView;
+use crate::api::refused::RefusedQuery;
+use crate::api::replay::DryRunQuery;
+use crate::api::source::{ConfirmQuery, EnrolQuery};
 use crate::config::unit;
-use crate::inbox::filter::FilterWords;
 use crate::inbox::{EventFilter, Page, Pause};
+use crate::model::FilterWords;
 use crate::model::Timestamp;
 
 /// How many where nobody says, and at most.
@@ -72,33 +78,6 @@ fn complaint(text: &str) -> String {
     sentence.chars().take(MAX_COMPLAINT).collect()
 }
 
-/// Which events to list, as asked.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct EventQuery {
-    source: Option<String>,
-    state: Option<String>,
-    r#type: Option<String>,
-    thread: Option<String>,
-    dedup: Option<String>,
-    destination: Option<String>,
-    text: Option<String>,
-    filtered: Option<String>,
-    open: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-    order: Option<String>,
-    cursor: Option<String>,
-    limit: Option<String>,
-}
-
-/// Whether only to say what would be done, as asked.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DryRunQuery {
-    dry_run: Option<String>,
-}
-
 impl DryRunQuery {
     /// Whether.
     pub(super) fn dry_run(&self) -> Result<bool, AdminError> {
@@ -106,35 +85,11 @@ impl DryRunQuery {
     }
 }
 
-/// Which refused requests to list, as asked.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RefusedQuery {
-    source: Option<String>,
-    since: Option<String>,
-    limit: Option<String>,
-}
-
-/// Whether a destination is meant that nothing was sent to, as asked.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ForceQuery {
-    force: Option<String>,
-}
-
 impl ForceQuery {
     /// Whether.
     pub(super) fn force(&self) -> Result<bool, AdminError> {
         Ok(truth("force", self.force.as_deref())?.unwrap_or(false))
     }
-}
-
-/// Which files to list, as asked.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AttachmentQuery {
-    cursor: Option<String>,
-    limit: Option<String>,
 }
 
 impl AttachmentQuery {
@@ -148,20 +103,6 @@ impl AttachmentQuery {
         .filter()?;
         Ok((cursor, limit))
     }
-}
-
-/// How long a window is open, as asked.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct EnrolQuery {
-    r#for: Option<String>,
-}
-
-/// Which secret counts.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ConfirmQuery {
-    fingerprint: Option<String>,
 }
 
 impl ConfirmQuery {
@@ -279,19 +220,9 @@ fn read<T>(
     }
 }
 
-/// A page as JSON.
-#[derive(Debug, Serialize)]
-pub(super) struct PageView<T> {
-    items: Vec<T>,
-    next_cursor: Option<String>,
-    /// What an operator holds, whatever the list is of.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    paused: Vec<PausedView>,
-}
-
 impl<T> PageView<T> {
     /// A page of the inbox, each entry made into its view.
-    pub(super) fn new<U>(page: Page<U>, view: impl FnMut(U) -> T) -> Self {
+    pub(super) fn of<U>(page: Page<U>, view: impl FnMut(U) -> T) -> Self {
         Self {
             items: page.items.into_iter().map(view).collect(),
             next_cursor: page.next.map(write_cursor),
@@ -299,19 +230,10 @@ impl<T> PageView<T> {
         }
     }
 
-    /// A list that is whole.
-    pub(super) const fn whole(items: Vec<T>) -> Self {
-        Self {
-            items,
-            next_cursor: None,
-            paused: Vec::new(),
-        }
-    }
-
     /// The same, with what is held.
     pub(super) fn with_paused(self, holds: &[(Pause, Timestamp)]) -> Self {
         Self {
-            paused: PausedView::list(holds),
+            paused: paused_list(holds),
             ..self
         }
     }

@@ -7,64 +7,16 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use serde::{Deserialize, Serialize};
 
 use super::AdminState;
 use super::error::AdminError;
+use crate::api::reconcile::{LineView, ReconcileBody, ReportView, StopView};
 use crate::config::unit;
-use crate::model::{EventId, Timestamp};
+use crate::model::Timestamp;
 use crate::reconcile::{ReconcileRefusal, ReconcileRequest, Report, ReportLine};
 
 /// The longest complaint about a body.
 const MAX_COMPLAINT: usize = 300;
-
-/// What is asked for, as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReconcileBody {
-    since: String,
-    until: Option<String>,
-    #[serde(default)]
-    dry_run: bool,
-}
-
-/// What was found and done.
-#[derive(Debug, Serialize)]
-pub(super) struct ReportView {
-    source: String,
-    dry_run: bool,
-    since: Timestamp,
-    until: Timestamp,
-    listed: usize,
-    already_here: usize,
-    missing: usize,
-    pulled_in: usize,
-    filtered: usize,
-    failed: usize,
-    /// Everything before this time is done.
-    reached: Option<Timestamp>,
-    /// Why it did not come to the end; none when it did.
-    stopped: Option<StopView>,
-    lines: Vec<LineView>,
-    unnamed: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct StopView {
-    code: &'static str,
-    detail: String,
-}
-
-#[derive(Debug, Serialize)]
-struct LineView {
-    id: String,
-    dedup: Option<String>,
-    event_type: Option<String>,
-    at: Timestamp,
-    became: &'static str,
-    event: Option<EventId>,
-    why: Option<String>,
-}
 
 /// `POST /sources/{name}/reconcile` with `{"since": "2h", "until": …, "dry_run": true}`
 pub(super) async fn reconcile(
@@ -178,7 +130,7 @@ impl From<Report> for ReportView {
             failed: report.failed,
             reached: report.reached,
             stopped: report.stopped.map(|stop| StopView {
-                code: stop.code,
+                code: stop.code.to_owned(),
                 detail: stop.detail,
             }),
             lines: report.lines.into_iter().map(LineView::from).collect(),
@@ -194,7 +146,7 @@ impl From<ReportLine> for LineView {
             dedup: line.dedup,
             event_type: line.event_type,
             at: line.at,
-            became: line.became.as_str(),
+            became: line.became.as_str().to_owned(),
             event: line.event,
             why: line.why,
         }

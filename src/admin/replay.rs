@@ -7,17 +7,17 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::error::AdminError;
-use super::page::{DryRunQuery, StrictQuery};
+use super::page::StrictQuery;
 use super::{AdminState, PathId, json};
+use crate::api::replay::{
+    DryRunOr, DryRunQuery, DryRunView, EventChanges, ReplayView, RequestView, ResendView,
+};
 use crate::dispatch::replay::{ReplayRefused, mapped_anew, owed_again};
 use crate::inbox::{Anew, EventDetail, Replayed, SealedCall};
 use crate::intake::{self, Trust};
@@ -33,53 +33,13 @@ pub(super) const RESENT_FROM: &str = "sluicegate-resent-from";
 /// What stands for a key.
 const MASK: &str = "***";
 
-/// What a replay has made.
-#[derive(Debug, Serialize)]
-struct ReplayView {
-    event: EventId,
-    /// The rule that keeps an event from going further which was mapped anew; nothing goes out then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    filtered: Option<String>,
-    deliveries: Vec<DeliveryId>,
-}
-
-/// What a resend has made.
-#[derive(Debug, Serialize)]
-struct ResendView {
-    event: EventId,
-    resent_from: EventId,
-    filtered: Option<String>,
-    deliveries: Vec<DeliveryId>,
-}
-
-/// What a dry run would do.
-#[derive(Debug, Serialize)]
-struct DryRunView {
-    dry_run: bool,
-    event: EventId,
-    filtered: Option<String>,
-    thread: Option<String>,
-    /// None: nothing would go out.
-    request: Option<RequestView>,
-}
-
-/// A request as it would go out.
-#[derive(Debug, Serialize)]
-struct RequestView {
-    destination: String,
-    method: String,
-    path: String,
-    headers: Vec<(String, String)>,
-    body: Box<RawValue>,
-}
-
 /// `POST /events/{id}/replay`: owes the event again, to where its source sends events now. With `dry_run=true` it
 /// only shows the request that would go out.
 pub(super) async fn replay(
     State(state): State<Arc<AdminState>>,
     PathId(id): PathId<EventId>,
     StrictQuery(query): StrictQuery<DryRunQuery>,
-) -> Result<Response, AdminError> {
+) -> Result<(StatusCode, Json<DryRunOr<ReplayView>>), AdminError> {
     let now = state.clock.now();
     state.replays.take(now).map_err(AdminError::Replays)?;
     if query.dry_run()? {
@@ -89,7 +49,8 @@ pub(super) async fn replay(
             .await?
             .ok_or(AdminError::NotFound("event"))?;
         let remapped = remapped(&state, &mut event)?.is_some();
-        return Ok(Json(preview(&state, &event, remapped).await?).into_response());
+        let preview = preview(&state, &event, remapped).await?;
+        return Ok((StatusCode::OK, Json(DryRunOr::DryRun(preview))));
     }
     let _one_at_a_time = state.replaying.lock().await;
     let mut event = state
@@ -118,13 +79,12 @@ pub(super) async fn replay(
     }
     Ok((
         StatusCode::ACCEPTED,
-        Json(ReplayView {
+        Json(DryRunOr::Done(ReplayView {
             event: id,
             filtered,
             deliveries,
-        }),
-    )
-        .into_response())
+        })),
+    ))
 }
 
 /// Owes the event once more. Two operators at once are not to owe it under one number.
@@ -276,25 +236,13 @@ fn rendered(
     })
 }
 
-/// What an operator changes of an event.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct EventChanges {
-    /// In place of the body.
-    body: Option<String>,
-    /// The same, for what is no text.
-    body_base64: Option<String>,
-    /// In place of headers of these names; null takes one away.
-    headers: serde_json::Map<String, Value>,
-}
-
 /// `POST /events/{id}/resend`: a new event of the same source, made of this one and what is changed.
 pub(super) async fn resend(
     State(state): State<Arc<AdminState>>,
     PathId(id): PathId<EventId>,
     StrictQuery(query): StrictQuery<DryRunQuery>,
     request: Request,
-) -> Result<Response, AdminError> {
+) -> Result<(StatusCode, Json<DryRunOr<ResendView>>), AdminError> {
     let now = state.clock.now();
     state.replays.take(now).map_err(AdminError::Replays)?;
     let dry_run = query.dry_run()?;
@@ -346,7 +294,7 @@ pub(super) async fn resend(
             thread: resent.thread,
             request,
         };
-        return Ok(Json(view).into_response());
+        return Ok((StatusCode::OK, Json(DryRunOr::DryRun(view))));
     }
     no_destination(source, resent.filtered.is_some())?;
     let view = ResendView {
@@ -374,7 +322,7 @@ pub(super) async fn resend(
         audit = "event.resend", event = %view.event, resent_from = %id, source = name, filtered = view.filtered,
         "sent again by an operator"
     );
-    Ok((StatusCode::ACCEPTED, Json(view)).into_response())
+    Ok((StatusCode::ACCEPTED, Json(DryRunOr::Done(view))))
 }
 
 /// A source that sends nowhere keeps what comes in; an operator who sends wants it to arrive.

@@ -5,29 +5,17 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde::Serialize;
 
 use super::AdminState;
 use super::error::AdminError;
-use super::page::PageView;
+use crate::api::key::UseView;
+use crate::api::page::PageView;
+use crate::api::secret::SecretView;
 use crate::config::{Located, Secret};
 use crate::model::Timestamp;
-use crate::telemetry::Use;
 
 /// How long before its end a secret that still proves needs attention.
 const SOON: Duration = Duration::from_secs(3 * 24 * 3600);
-
-/// A secret, by what it goes by.
-#[derive(Debug, Serialize)]
-pub(super) struct SecretView {
-    name: String,
-    /// From when on it proves nothing any more, and whether that is so now.
-    until: Option<Timestamp>,
-    ended: bool,
-    /// When it proved a request, in this process since its start.
-    used: Option<Use>,
-    counted_since: Timestamp,
-}
 
 /// A secret that still proves and ends soon.
 pub(super) struct EndingSecret<'s> {
@@ -50,7 +38,10 @@ pub(super) async fn list(
         name: secret.name().to_owned(),
         until: secret.until(),
         ended: secret.until().is_some_and(|until| until <= now),
-        used: state.uses.of_secret(&name, secret.name()),
+        used: state
+            .uses
+            .of_secret(&name, secret.name())
+            .map(UseView::from),
         counted_since: state.loaded.started_at(),
     };
     Ok(Json(PageView::whole(

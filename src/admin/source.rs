@@ -1,6 +1,5 @@
 //! The configured sources and how they fare, and what was refused at their doors.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,14 +7,18 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
 
 use super::AdminState;
 use super::error::AdminError;
-use super::page::{ConfirmQuery, EnrolQuery, PageView, RefusedQuery, StrictQuery};
-use super::view::SourceView;
+use super::page::StrictQuery;
+use crate::api::page::PageView;
+use crate::api::refused::{RefusedPage, RefusedQuery, RefusedView, WholeView};
+use crate::api::source::{
+    BroughtSecret, BroughtView, ConfirmQuery, ConfirmedView, EnrolQuery, EnrolmentWindow, HeldView,
+    SourceView,
+};
 use crate::inbox::Pause;
-use crate::model::{ENROL, Timestamp};
+use crate::model::ENROL;
 use crate::source::{PendingSecret, Source};
 use crate::telemetry::{RefusedSample, WholeRequest};
 
@@ -38,35 +41,34 @@ pub(super) async fn list(
 pub(super) async fn refused(
     State(state): State<Arc<AdminState>>,
     StrictQuery(query): StrictQuery<RefusedQuery>,
-) -> Result<Json<PageView<RefusedSample>>, AdminError> {
+) -> Result<Json<PageView<RefusedView>>, AdminError> {
     let (source, since, limit) = (query.source()?, query.since()?, query.limit()?);
     state.check_source(source.as_deref()).await?;
     let list = state.samples.list(source.as_deref()).into_iter();
     let list = list
         .take_while(|sample| since.is_none_or(|since| sample.at >= since))
-        .take(limit);
+        .take(limit)
+        .map(RefusedView::from);
     Ok(Json(PageView::whole(list.collect())))
 }
 
-/// A refused request, whole where it is kept so.
-#[derive(Debug, Serialize)]
-pub(super) struct RefusedPage {
-    #[serde(flatten)]
-    sample: RefusedSample,
-    request: Option<WholeView>,
-}
-
-/// A request as it is kept.
-#[derive(Debug, Serialize)]
-struct WholeView {
-    method: String,
-    target: String,
-    headers: Vec<(String, String)>,
-    /// The body, where it is text, or else as base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_base64: Option<String>,
+impl From<RefusedSample> for RefusedView {
+    fn from(sample: RefusedSample) -> Self {
+        Self {
+            at: sample.at,
+            request_id: sample.request_id,
+            source: sample.source,
+            method: sample.method,
+            path: sample.path,
+            peer: sample.peer,
+            headers: sample.headers,
+            body_bytes: sample.body_bytes,
+            code: sample.code.to_owned(),
+            reason: sample.reason.to_owned(),
+            cause: sample.cause,
+            whole: sample.whole,
+        }
+    }
 }
 
 impl From<WholeRequest> for WholeView {
@@ -102,7 +104,7 @@ pub(super) async fn refused_one(
     };
     match (found.pop(), found.len()) {
         (Some((sample, whole)), 0) => Ok(Json(RefusedPage {
-            sample,
+            sample: sample.into(),
             request: whole.map(WholeView::from),
         })),
         (Some(_), more) => {
@@ -114,38 +116,6 @@ pub(super) async fn refused_one(
         }
         (None, _) => Err(AdminError::NotFound("refused request")),
     }
-}
-
-/// A window that was opened, and the address that the provider is given.
-#[derive(Debug, Serialize)]
-pub(super) struct EnrolmentWindow {
-    source: String,
-    until: Timestamp,
-    /// The address; only its path where nobody said how the public listener is reached.
-    address: String,
-}
-
-/// What a handshake brought.
-#[derive(Debug, Serialize)]
-pub(super) struct BroughtView {
-    source: String,
-    /// None: nothing waits to be confirmed.
-    brought: Option<BroughtSecret>,
-}
-
-/// A secret that waits to be confirmed.
-#[derive(Debug, Serialize)]
-struct BroughtSecret {
-    fingerprint: String,
-    peer: IpAddr,
-    at: Timestamp,
-}
-
-/// A secret that counts now.
-#[derive(Debug, Serialize)]
-pub(super) struct Confirmed {
-    source: String,
-    fingerprint: String,
 }
 
 /// `POST /sources/{name}/enrol?for=10min`: lets the source's provider bring its secret by a handshake, once, at an address
@@ -210,7 +180,7 @@ pub(super) async fn confirm(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
     StrictQuery(query): StrictQuery<ConfirmQuery>,
-) -> Result<Json<Confirmed>, AdminError> {
+) -> Result<Json<ConfirmedView>, AdminError> {
     let fingerprint = query.fingerprint()?;
     match enrolling(&state, &name)?.confirm_secret(&fingerprint, state.clock.now()) {
         Some(Ok(())) => {}
@@ -231,7 +201,7 @@ pub(super) async fn confirm(
         fingerprint,
         "an operator has a brought secret count"
     );
-    Ok(Json(Confirmed {
+    Ok(Json(ConfirmedView {
         source: name,
         fingerprint,
     }))
@@ -302,21 +272,6 @@ pub(super) async fn resume_all(
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<HeldView>, AdminError> {
     hold(&state, Pause::All, false).await.map(Json)
-}
-
-/// What an operator held or let go.
-#[derive(Debug, Serialize)]
-pub(super) struct HeldView {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    destination: Option<String>,
-    paused: bool,
-    /// Every run is held or let go, not those of one source or destination.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    all: bool,
-    /// False: it was so already.
-    changed: bool,
 }
 
 /// Holds something or lets it go.

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::AdminState;
 use super::error::AdminError;
-use super::health::unready;
+use super::health::{standing_word, unready};
 use super::secret::EndingSecret;
-use super::waiting::{PausedView, own, refusal_of};
+use super::waiting::{own, paused_list, refusal_of};
+use crate::api::status::{AttentionView, BacklogView, LastEventView, OpenView, StatusPage};
 use crate::dispatch::{BreakerState, Closed};
 use crate::inbox::{Count, Pause, SourceFare, Usage};
 use crate::model::{self, Account, Timestamp};
@@ -27,27 +26,10 @@ const FULL: u64 = 80;
 /// How many things are listed of a kind.
 const MANY: usize = 100;
 
-/// Something that is not well.
-#[derive(Debug, Serialize)]
-pub(super) struct AttentionView {
-    /// A stable word.
-    code: &'static str,
-    /// What it is about: a source, a destination, a budget, a setting.
-    about: Option<String>,
-    /// A sentence, without its times.
-    text: String,
-    /// Since when.
-    since: Option<Timestamp>,
-    /// Until when, where it ends by itself.
-    until: Option<Timestamp>,
-    /// What to do.
-    todo: String,
-}
-
 impl AttentionView {
-    fn new(code: &'static str, text: impl Into<String>, todo: impl Into<String>) -> Self {
+    fn new(code: &str, text: impl Into<String>, todo: impl Into<String>) -> Self {
         Self {
-            code,
+            code: code.to_owned(),
             about: None,
             text: text.into(),
             since: None,
@@ -65,7 +47,9 @@ impl AttentionView {
 }
 
 /// `GET /status`
-pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Value>, AdminError> {
+pub(super) async fn show(
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<StatusPage>, AdminError> {
     let now = state.clock.now();
     let holds = state.inbox.pauses().await?;
     let counts = state.inbox.counts().await?;
@@ -148,34 +132,36 @@ pub(super) async fn show(State(state): State<Arc<AdminState>>) -> Result<Json<Va
         .iter()
         .filter_map(|fare| Some((fare.last_event?, &fare.source)))
         .max();
-    let spent = spent.iter().take(MANY).map(|(budget, runs)| {
-        json!({ "budget": budget, "runs": runs, "most": state.budgets.most(budget), "until": now.tomorrow() })
-    });
-    Ok(Json(json!({
-        "well": attention.is_empty(),
-        "attention": attention,
-        "at": now,
-        "version": env!("CARGO_PKG_VERSION"),
-        "started_at": state.loaded.started_at(),
-        "configuration": loaded,
-        "roles": state.roles.to_string(),
-        "replicas": standing.replicas,
-        "standing": if standing.good { "good" } else { "lost" },
-        "sources": state.sources.len(),
-        "paused": PausedView::list(&holds),
-        "waiting": {
-            "pending": count(model::DeliveryState::Pending),
-            "running": count(model::DeliveryState::Leased),
-            "oldest_at": oldest.map(|(at, _)| at),
-            "oldest_source": oldest.map(|(_, source)| source),
+    Ok(Json(StatusPage {
+        well: attention.is_empty(),
+        attention,
+        at: now,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: state.loaded.started_at(),
+        configuration: loaded,
+        roles: state.roles.to_string(),
+        replicas: standing.replicas,
+        standing: standing_word(standing.good).to_owned(),
+        sources: state.sources.len(),
+        paused: paused_list(&holds),
+        waiting: BacklogView {
+            pending: count(model::DeliveryState::Pending),
+            running: count(model::DeliveryState::Leased),
+            oldest_at: oldest.map(|(at, _)| at),
+            oldest_source: oldest.map(|(_, source)| source.clone()),
         },
-        "open": { "dead": sum(|fare| fare.dead), "unknown": sum(|fare| fare.unknown), "unmappable": sum(|fare| fare.unmappable) },
-        "last_event": last.map(|(at, source)| json!({ "at": at, "source": source })),
-        "budgets": spent.collect::<Vec<_>>(),
-        "disk": {
-            "bytes": usage.bytes, "reusable_bytes": usage.reusable, "ceiling_bytes": usage.ceiling,
+        open: OpenView {
+            dead: sum(|fare| fare.dead),
+            unknown: sum(|fare| fare.unknown),
+            unmappable: sum(|fare| fare.unmappable),
         },
-    })))
+        last_event: last.map(|(at, source)| LastEventView {
+            at,
+            source: source.clone(),
+        }),
+        budgets: state.budget_views(spent.into_iter().take(MANY), now),
+        disk: usage.into(),
+    }))
 }
 
 fn total(count: &Count) -> u64 {

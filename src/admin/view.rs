@@ -1,48 +1,31 @@
-//! The JSON shapes of the admin API. They are made from the model and never derived on it, so that neither can change
-//! the other. Whatever a third party sent is text in here, bounded, and no secret has a place.
+//! Answers of the admin API, made from the model. Long text of third parties is cut here.
 
 use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
 
 use super::ConfiguredSource;
 use super::health::open;
 use super::replay::RESENT_FROM;
-use super::waiting::WaitView;
+use crate::api::attachment::{FileView, KeptFileView};
+use crate::api::delivery::{AnswerView, AttemptView, DeliveryView, WaitView};
+use crate::api::event::{
+    EventPage, EventView, HeadBackings, MissView, OriginView, ParamView, VerificationView,
+};
+use crate::api::source::SourceView;
 use crate::config::Located;
 use crate::inbox::{
     Answer, Count, DeliveryDetail, EventDetail, EventSummary, KeptAttachment, Pause, SourceFare,
 };
 use crate::mapping::PathMiss;
 use crate::model::{
-    Attachment, AttachmentId, Attempt, DeliveryId, DeliveryState, EventId, Origin, Param, Strength,
-    Timestamp,
+    Attachment, Attempt, DeliveryId, DeliveryState, Origin, Param, Strength, Timestamp,
 };
 use crate::source::Source;
 
 /// The most that is shown of a body or of one parameter.
 const SHOWN: usize = 256 * 1024;
-
-/// An event in a list.
-#[derive(Debug, Serialize)]
-pub(super) struct EventView {
-    id: EventId,
-    source: String,
-    event_type: Option<String>,
-    dedup: Option<String>,
-    thread: Option<String>,
-    received_at: Timestamp,
-    filtered: Option<String>,
-    states: Vec<&'static str>,
-    /// In a list, the last try of the last delivery where that is dead or unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<AttemptView>,
-    /// What its last pending delivery waits for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waits_for: Option<WaitView>,
-}
 
 impl EventView {
     /// An event in a list.
@@ -57,59 +40,6 @@ impl EventView {
             ..event.into()
         }
     }
-}
-
-/// An event with everything known of it.
-#[derive(Debug, Serialize)]
-pub(super) struct EventPage {
-    #[serde(flatten)]
-    event: EventView,
-    verification: VerificationView,
-    /// The event that an operator made this one of.
-    resent_from: Option<String>,
-    request_line: String,
-    params: Vec<ParamView>,
-    /// On whose word its type and its id stand, as the source is configured now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backing: Option<HeadBackings>,
-    /// What has to be said of how its text was read.
-    notes: Vec<String>,
-    /// Configured paths that found nothing in this event, as the source is configured now.
-    misses: Vec<MissView>,
-    headers: Vec<(String, String)>,
-    /// How many requests came again with the proof of this one, and when the last did.
-    replays: u64,
-    replayed_at: Option<Timestamp>,
-    body: Option<String>,
-    body_base64: Option<String>,
-    body_bytes: usize,
-    body_cut: bool,
-    attachments: Vec<FileView>,
-    deliveries: Vec<DeliveryView>,
-}
-
-/// A file that came along.
-#[derive(Debug, Serialize)]
-struct FileView {
-    id: AttachmentId,
-    name: String,
-    content_type: String,
-    bytes: u64,
-    sha256: String,
-    /// What its channel calls it, where it was fetched from one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    origin: Option<String>,
-    /// How long it stays at least, once nothing refers to it.
-    expires_at: Timestamp,
-}
-
-/// A file in a list.
-#[derive(Debug, Serialize)]
-pub(super) struct KeptFileView {
-    #[serde(flatten)]
-    file: FileView,
-    source: String,
-    event: Option<EventId>,
 }
 
 impl From<Attachment> for FileView {
@@ -136,38 +66,6 @@ impl From<KeptAttachment> for KeptFileView {
     }
 }
 
-/// On whose word an event's type and id stand; none where its provider names no place for them.
-#[derive(Debug, Serialize)]
-struct HeadBackings {
-    event_type: Option<&'static str>,
-    dedup: Option<&'static str>,
-}
-
-#[derive(Debug, Serialize)]
-struct VerificationView {
-    strength: String,
-    secret: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct ParamView {
-    name: &'static str,
-    value: String,
-    value_cut: bool,
-    /// On whose word it stands: proved, unproved or operator, by what the source's proof covers as configured now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backing: Option<&'static str>,
-    origin: OriginView,
-    over: Vec<OriginView>,
-}
-
-#[derive(Debug, Serialize)]
-struct MissView {
-    of: &'static str,
-    path: String,
-    why: &'static str,
-}
-
 impl EventPage {
     /// The page of an event whose source reads it with `notes` and whose pending deliveries wait for `waits`.
     pub(super) fn new(
@@ -177,17 +75,20 @@ impl EventPage {
         mut waits: HashMap<DeliveryId, WaitView>,
     ) -> Self {
         let miss = |note: &PathMiss| MissView {
-            of: note.of,
+            of: note.of.to_owned(),
             path: note.path.clone(),
-            why: note.miss.as_str(),
+            why: note.miss.as_str().to_owned(),
         };
         let backings = source.map(|source| {
-            let backing = |param: &Param| source.backing(&event.strength, &param.origin).as_str();
+            let backing = |param: &Param| {
+                let backing = source.backing(&event.strength, &param.origin);
+                backing.as_str().to_owned()
+            };
             let of = |places: &[Located<String>]| {
                 let all = places
                     .iter()
                     .map(|place| source.backing_of(&event.strength, place));
-                all.min().map(crate::model::Backing::as_str)
+                all.min().map(|backing| backing.as_str().to_owned())
             };
             let heads = HeadBackings {
                 event_type: of(&source.scheme.event_type),
@@ -218,74 +119,6 @@ impl EventPage {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct OriginView {
-    from: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct DeliveryView {
-    id: DeliveryId,
-    destination: String,
-    /// On whose behalf it is sent.
-    account: String,
-    /// How urgent it is.
-    class: &'static str,
-    state: &'static str,
-    upstream_id: String,
-    tried: u32,
-    due: Option<Timestamp>,
-    /// What it waits for, while it is pending.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waits_for: Option<WaitView>,
-    doubt: Option<Timestamp>,
-    answer: Option<AnswerView>,
-    attempts: Vec<AttemptView>,
-}
-
-#[derive(Debug, Serialize)]
-struct AnswerView {
-    status: String,
-    result: Option<String>,
-    finished_at: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct AttemptView {
-    number: u32,
-    started_at: Timestamp,
-    ended_at: Timestamp,
-    result: String,
-    status: Option<u16>,
-    detail: String,
-}
-
-/// A source and how its deliveries fare.
-#[derive(Debug, Serialize)]
-pub(super) struct SourceView {
-    name: String,
-    /// False for one that events are kept of but that the configuration no longer names.
-    configured: bool,
-    path: Option<String>,
-    provider: Option<String>,
-    provider_title: Option<String>,
-    destination: Option<String>,
-    /// What the secrets go by, never what they are.
-    secrets: Vec<String>,
-    /// Since when what it has waiting is held by an operator.
-    paused_since: Option<Timestamp>,
-    /// What everything of it waits for, where something is closed.
-    waits_for: Option<WaitView>,
-    /// When its last event came, and the oldest that has a pending delivery.
-    last_event_at: Option<Timestamp>,
-    oldest_pending_at: Option<Timestamp>,
-    /// How many of its events need an operator, by the state of their last delivery.
-    open: BTreeMap<&'static str, u64>,
-    counts: BTreeMap<&'static str, u64>,
-}
-
 impl From<EventSummary> for EventView {
     fn from(event: EventSummary) -> Self {
         Self {
@@ -299,7 +132,7 @@ impl From<EventSummary> for EventView {
             states: event
                 .states
                 .into_iter()
-                .map(DeliveryState::as_str)
+                .map(|state| state.as_str().to_owned())
                 .collect(),
             reason: None,
             waits_for: None,
@@ -354,7 +187,7 @@ impl From<EventDetail> for EventPage {
 impl From<&Param> for ParamView {
     fn from(param: &Param) -> Self {
         Self {
-            name: param.name.as_str(),
+            name: param.name.as_str().to_owned(),
             value: cut(&param.value).to_owned(),
             value_cut: param.value.len() > SHOWN,
             backing: None,
@@ -375,7 +208,10 @@ impl From<&Origin> for OriginView {
             Origin::Default => ("default", None),
             Origin::Event => ("event", None),
         };
-        Self { from, path }
+        Self {
+            from: from.to_owned(),
+            path,
+        }
     }
 }
 
@@ -385,8 +221,8 @@ impl From<DeliveryDetail> for DeliveryView {
             id: delivery.id,
             destination: delivery.destination.to_string(),
             account: delivery.account.to_string(),
-            class: delivery.class.as_str(),
-            state: delivery.state.as_str(),
+            class: delivery.class.as_str().to_owned(),
+            state: delivery.state.as_str().to_owned(),
             upstream_id: delivery.upstream_id,
             tried: delivery.attempts,
             due: delivery.due,
@@ -439,10 +275,10 @@ impl SourceView {
         let of = |name: &str| {
             let mut states: BTreeMap<_, _> = DeliveryState::ALL
                 .into_iter()
-                .map(|state| (state.as_str(), 0))
+                .map(|state| (state.as_str().to_owned(), 0))
                 .collect();
             for count in counts.iter().filter(|count| count.source == name) {
-                states.insert(count.state.as_str(), count.count);
+                states.insert(count.state.as_str().to_owned(), count.count);
             }
             states
         };
@@ -504,7 +340,10 @@ impl SourceView {
                 .unwrap_or(&none);
             view.waits_for = waits(&view.name);
             (view.last_event_at, view.oldest_pending_at) = (fare.last_event, fare.oldest_pending);
-            view.open = open(fare).into();
+            view.open = open(fare)
+                .into_iter()
+                .map(|(state, count)| (state.to_owned(), count))
+                .collect();
         }
         views
     }

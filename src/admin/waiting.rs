@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
-
 use super::AdminState;
 use super::error::AdminError;
+use crate::api::delivery::WaitView;
+use crate::api::page::PausedView;
 use crate::dispatch::{Closed, RefusedKey};
 use crate::inbox::{Pause, WaitingDelivery, budget};
 use crate::model::{Account, Class, DeliveryId, Destination, EventId, Route, Timestamp};
@@ -13,58 +13,27 @@ use crate::model::{Account, Class, DeliveryId, Destination, EventId, Route, Time
 /// The longest part of an upstream's words in a sentence, in characters.
 const MAX_DETAIL: usize = 200;
 
-/// Why something has not gone out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct WaitView {
-    /// A stable word.
-    why: &'static str,
-    /// A sentence, without its times.
-    text: String,
-    /// Since when.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    since: Option<Timestamp>,
-    /// Until when, where that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<Timestamp>,
-    /// The delivery of its conversation that goes before it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    behind: Option<DeliveryId>,
-}
-
-/// Something that an operator holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct PausedView {
-    /// `all`, or the name of what is held.
-    what: String,
-    /// `all`, `source` or `destination`.
-    kind: &'static str,
-    /// Since when.
-    since: Timestamp,
-}
-
-impl PausedView {
-    /// What is held, as a list.
-    pub(super) fn list(holds: &[(Pause, Timestamp)]) -> Vec<Self> {
-        let view = |(hold, since): &(Pause, Timestamp)| {
-            let (kind, what) = match hold {
-                Pause::All => ("all", "all".to_owned()),
-                Pause::Source(name) => ("source", name.clone()),
-                Pause::Destination(destination) => ("destination", destination.to_string()),
-            };
-            Self {
-                what,
-                kind,
-                since: *since,
-            }
+/// The holds of an operator.
+pub(super) fn paused_list(holds: &[(Pause, Timestamp)]) -> Vec<PausedView> {
+    let view = |(hold, since): &(Pause, Timestamp)| {
+        let (kind, what) = match hold {
+            Pause::All => ("all", "all".to_owned()),
+            Pause::Source(name) => ("source", name.clone()),
+            Pause::Destination(destination) => ("destination", destination.to_string()),
         };
-        holds.iter().map(view).collect()
-    }
+        PausedView {
+            what,
+            kind: kind.to_owned(),
+            since: *since,
+        }
+    };
+    holds.iter().map(view).collect()
 }
 
 impl WaitView {
-    fn new(why: &'static str, text: impl Into<String>) -> Self {
+    fn new(why: &str, text: impl Into<String>) -> Self {
         Self {
-            why,
+            why: why.to_owned(),
             text: text.into(),
             since: None,
             until: None,

@@ -13,11 +13,11 @@ use tokio::sync::watch;
 
 use super::route;
 use crate::config::{Config, SourceConfig, SourceMap};
-use crate::inbox::filter::FilterWords;
 use crate::inbox::{
     Anew, EventDetail, EventFilter, EventSummary, Inbox, InboxError, Job, JobState, JobStep,
     SealedCall,
 };
+use crate::model::FilterWords;
 use crate::model::{Class, Clock, DeliveryId, DeliveryState, NewDelivery, Timestamp, UpstreamIds};
 
 /// The time between two looks for jobs, and the rest after a failure.

@@ -3,10 +3,8 @@
 //! Everything in it is read strictly and bounded. What cannot be read is said in a sentence and never passed over, so
 //! that a misspelt filter does not fit everything.
 
-use serde::{Deserialize, Serialize};
-
 use super::EventFilter;
-use crate::model::{DeliveryState, Destination, Timestamp};
+use crate::model::{DeliveryState, Destination, FilterWords, Timestamp};
 
 /// The longest name of a source, and the longest value of any other word.
 const MAX_NAME: usize = 64;
@@ -14,45 +12,6 @@ const MAX_WORD: usize = 1024;
 
 /// The longest text to search for.
 const MAX_TEXT: usize = 200;
-
-/// A filter of events, in words.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FilterWords {
-    /// Only of this source.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-    /// Only where the last delivery is in this state.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<String>,
-    /// Only where the last delivery needs an operator (true), or only the others (false).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub open: Option<bool>,
-    /// Only of this type.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub event_type: Option<String>,
-    /// Only of this conversation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub thread: Option<String>,
-    /// Only with this dedup key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dedup: Option<String>,
-    /// Only with a delivery to this destination, like `agent/a1`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub destination: Option<String>,
-    /// Only with these words in the body.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// Only received at or after, as RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<String>,
-    /// Only received before, as RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub until: Option<String>,
-    /// Only filtered (true) or only passed on (false).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub filtered: Option<bool>,
-}
 
 impl FilterWords {
     /// As the inbox wants it, its page still to be said; or a sentence on what cannot be read.

@@ -83,6 +83,13 @@ impl serde::Serialize for AttachmentId {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for AttachmentId {
+    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let text: std::borrow::Cow<'de, str> = serde::Deserialize::deserialize(reader)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A file that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {

@@ -78,6 +78,13 @@ impl serde::Serialize for EventId {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for EventId {
+    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let text: std::borrow::Cow<'de, str> = serde::Deserialize::deserialize(reader)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// One delivery of an event: `dlv_`, the event's 32 hex digits, `_`, and its number within the event.
 /// The first is 0; each replay counts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,6 +138,13 @@ impl FromStr for DeliveryId {
 impl serde::Serialize for DeliveryId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for DeliveryId {
+    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let text: std::borrow::Cow<'de, str> = serde::Deserialize::deserialize(reader)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

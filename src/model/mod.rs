@@ -8,6 +8,7 @@ pub mod client_certificate;
 pub mod clock;
 pub mod delivery;
 pub mod event;
+pub mod filter;
 pub mod hosted;
 pub mod id;
 pub mod lookalike;
@@ -28,6 +29,7 @@ pub use client_certificate::{CertificatePattern, ClientCertificate, InvalidPatte
 pub use clock::{Clock, Timestamp};
 pub use delivery::{DeliveryState, Destination, DestinationKind, Overlap, OverlapMode, Route};
 pub use event::{Accepted, Backlog, NewDelivery, NewEvent};
+pub use filter::FilterWords;
 pub use hosted::{HostedCall, Setting, Tokens};
 pub use id::{DeliveryId, EventId, RequestId, is_agent_id};
 pub use marks::Marks;

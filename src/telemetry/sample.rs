@@ -21,7 +21,7 @@ const BODY: usize = 1 << 20;
 const BODIES: usize = 16 << 20;
 
 /// One refused request.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedSample {
     /// Time of the request.
     pub at: Timestamp,

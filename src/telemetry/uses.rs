@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use serde::Serialize;
 
 use crate::model::Timestamp;
 
@@ -19,7 +18,7 @@ pub struct Uses(Mutex<HashMap<Used, Use>>);
 type Used = (&'static str, String, String);
 
 /// Record of its uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use {
     /// First since the process was started.
     pub first: Timestamp,

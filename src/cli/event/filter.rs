@@ -6,7 +6,7 @@ use form_urlencoded::Serializer;
 use serde_json::Value;
 
 use super::super::{since, usage};
-use crate::inbox::filter::FilterWords;
+use crate::model::FilterWords;
 use crate::model::{DeliveryState, Timestamp};
 
 /// Options that choose events.
