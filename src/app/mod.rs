@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::{self, AdminState, Loaded, Stopper};
 use crate::attachment::Files;
+use crate::channel::Channels;
 use crate::config::{Config, Place, Problems, Secret, TlsFiles, sense};
 use crate::dispatch::replay::{Remap, Replayer};
 use crate::dispatch::{Dispatcher, DispatcherParts, Throttle};
@@ -707,6 +708,8 @@ pub fn compile_source(file: &Path, source: &str, problems: &Problems) -> Option<
 
 fn compiled(config: Config, problems: &Problems) -> (Config, Sources) {
     let sources = Sources::compile(&config, problems);
+    // For the mistakes in them; the channels themselves belong to what sends to them.
+    Channels::of(&config, problems);
     (config, sources)
 }
 

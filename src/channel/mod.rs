@@ -13,6 +13,7 @@ mod doc;
 mod field;
 mod path;
 mod pattern;
+mod registry;
 mod reply;
 mod spec;
 mod template;
@@ -25,6 +26,7 @@ pub use address::{AddressError, ReplyAddress};
 pub use call::{CallContext, CallError, CallMessage, CallOf, ChannelCall, ChannelSecrets};
 pub use doc::{ChannelDoc, OncePromise};
 pub use field::EventFields;
+pub use registry::{ChannelSource, Channels, SourceChannel};
 pub use reply::{
     CallEnd, ChannelReply, CheckEnd, NextStep, OutgoingPart, PartState, ReplyPart, ReplyPolicy,
     ReplyResolution, ReplyStart, SideEffects,

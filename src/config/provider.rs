@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::chat::ChatConfig;
 use super::fetch::FetchRule;
 use super::node::Table;
 use super::problem::{Located, Place, Problems};
 use super::reconcile::ProviderLog;
+use super::reply::ReplyConfig;
 use super::section::{Section, nearest};
 use crate::model::Class;
 
@@ -54,6 +56,10 @@ pub struct Provider {
     pub max_body: Option<u64>,
     /// The sender's own log of what it sent, where it keeps one that can be read.
     pub reconcile: Option<ProviderLog>,
+    /// The parts of its events that make them messages of a chat.
+    pub chat: Option<ChatConfig>,
+    /// The way an answer goes back to the chat.
+    pub reply: Option<ReplyConfig>,
     /// Steps to fetch files that the sender keeps and only names.
     pub files: Option<FetchRule>,
     /// The types of its events, as patterns; empty where nobody has written them down.
@@ -179,6 +185,10 @@ impl Provider {
             reconcile: file
                 .section("reconcile")
                 .and_then(|log| ProviderLog::read(&log)),
+            chat: file.section("chat").map(|chat| ChatConfig::read(&chat)),
+            reply: file
+                .section("reply")
+                .and_then(|reply| ReplyConfig::read(&reply)),
             files: file
                 .section("attachments")
                 .and_then(|files| files.section("fetch"))

@@ -75,7 +75,7 @@ pub struct ChannelSecrets<'s> {
     pub token: Option<&'s str>,
     /// Name and password of `auth = "basic"`.
     pub basic: Option<(&'s str, &'s str)>,
-    /// Key of `auth = "standard-webhooks"`.
+    /// Key that signs a call over its body.
     pub signing_key: Option<&'s [u8]>,
 }
 

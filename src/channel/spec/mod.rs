@@ -21,25 +21,6 @@ use super::verdict::AnswerRule;
 use crate::config::Rate;
 use crate::config::reply::{LengthUnit, ReplyAuth, ReplyLimits, WayPart};
 
-/// Dialects of messages, by their words in provider files.
-pub(crate) const FORMATS: [&str; 15] = [
-    "plain",
-    "markdown",
-    "telegram",
-    "telegram-rich",
-    "slack-markdown",
-    "slack-mrkdwn",
-    "whatsapp",
-    "discord",
-    "teams",
-    "google-chat",
-    "html",
-    "matrix",
-    "zulip",
-    "github",
-    "gitlab",
-];
-
 /// A compiled `[reply]` section.
 #[derive(Clone, Debug)]
 pub struct ChannelSpec {

@@ -7,6 +7,7 @@ mod address;
 mod call;
 mod judgement;
 mod source;
+mod words;
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub use judgement::{SentConfig, VerdictConfig, VerdictThen, WaitConfig};
 pub use source::{
     ChatThreads, OverflowRule, PlaceholderConfig, QuoteRule, ReplySentences, SourceReply,
 };
+
+pub use words::FORMATS;
 
 use super::node::Value;
 use super::problem::{Located, Place};
@@ -98,24 +101,10 @@ pub enum ReplyAuth {
     OauthClient,
     /// A token of a service account of Google; sent as with [`Self::Bearer`].
     GoogleServiceAccount,
-    /// A token of an installation of a GitHub app; sent as with [`Self::Bearer`].
+    /// A token of an installation of an app; sent as with [`Self::Bearer`].
     GithubApp,
     /// A signature over the body, as in the specification Standard Webhooks.
     StandardWebhooks,
-}
-
-impl ReplyAuth {
-    /// Kinds of proof by their words in a file.
-    pub const WORDS: [(&'static str, Self); 8] = [
-        ("none", Self::None),
-        ("token", Self::Token),
-        ("bearer", Self::Bearer),
-        ("basic", Self::Basic),
-        ("oauth-client", Self::OauthClient),
-        ("google-service-account", Self::GoogleServiceAccount),
-        ("github-app", Self::GithubApp),
-        ("standard-webhooks", Self::StandardWebhooks),
-    ];
 }
 
 /// Unit in which a channel counts the length of a message.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Uri;
 
 use super::address;
-use super::{AddressConfig, TextPair};
+use super::{AddressConfig, ReplyConfig, TextPair};
 use crate::config::node::Value;
 use crate::config::problem::{Located, Place};
 use crate::config::secret::Secret;
@@ -19,8 +19,10 @@ pub struct SourceReply {
     pub place: Place,
     /// The token of the channel.
     pub token: Option<Secret>,
-    /// Name and secret of a client, for channels with `basic` or `oauth-client`.
-    pub client: Option<(Secret, Secret)>,
+    /// Name of a client, an account or an app, for channels that know callers by a name.
+    pub client_id: Option<Secret>,
+    /// The secret or the password that belongs to the name.
+    pub client_secret: Option<Secret>,
     /// A private key, for channels that make tokens of one or sign with it.
     pub key: Option<Secret>,
     /// Another host than that of the provider's file.
@@ -159,15 +161,6 @@ impl SourceReply {
     }
 
     fn of_table(section: &Section<'_>, base: &Path) -> Self {
-        let (name, secret) = (
-            section.secret("client_id", base),
-            section.secret("client_secret", base),
-        );
-        if section.has("client_id") != section.has("client_secret") {
-            let what = format!("{} has half a client", section.name());
-            let hint = "write client_id and client_secret";
-            section.problems().error_hint(section.place(), what, hint);
-        }
         let flag = |key: &str| section.bool(key).map(|flag| flag.value);
         let to = match section.has("to") {
             true => address::read(section).0,
@@ -180,7 +173,8 @@ impl SourceReply {
         Self {
             place: section.place().clone(),
             token: section.secret("token", base),
-            client: name.zip(secret),
+            client_id: section.secret("client_id", base),
+            client_secret: section.secret("client_secret", base),
             key: section.secret("key", base),
             api: section.api("api"),
             values: section.text_table("values").unwrap_or_default(),
@@ -215,6 +209,33 @@ impl SourceReply {
                 .and_then(|hops| u32::try_from(hops).ok())
                 .unwrap_or(3),
         }
+    }
+}
+
+impl SourceReply {
+    /// The section of the provider's file with what this source wants otherwise.
+    pub fn over(&self, provider: &ReplyConfig) -> ReplyConfig {
+        let mut whole = provider.clone();
+        for own in &self.to {
+            match whole
+                .to
+                .iter_mut()
+                .find(|name| name.name.value == own.name.value)
+            {
+                Some(name) => *name = own.clone(),
+                None => whole.to.push(own.clone()),
+            }
+        }
+        if let Some(api) = &self.api {
+            whole.api = Some(api.clone());
+        }
+        if let Some(format) = &self.format {
+            whole.format = format.clone();
+        }
+        if let Some(parts) = self.max_parts {
+            whole.limits.max_parts = parts;
+        }
+        whole
     }
 }
 
@@ -316,12 +337,11 @@ mod tests {
     #[test]
     fn every_mistake_of_a_table_is_named() {
         let (_, problems) = read(
-            "[reply]\ntokn = 'env:X'\nclient_id = 'literal:aaaaaaaaaaaaaaaa'\nhops = 0\noverflow = 'drop'\nplaceholder = { after = '1s' }",
+            "[reply]\ntokn = 'env:X'\nhops = 0\noverflow = 'drop'\nplaceholder = { after = '1s' }",
         );
         let all = problems.join("\n");
         for part in [
             "did you mean token?",
-            "half a client",
             "hops must be at least 1",
             "overflow must be one of",
             "placeholder.text is missing",

@@ -14,6 +14,7 @@ use super::node::{Table, Value};
 use super::problem::{Located, Place, Problems};
 use super::provider::Map;
 use super::reconcile::ReconcileConfig;
+use super::reply::SourceReply;
 use super::secret::Secret;
 use super::section::Section;
 use super::unit::Rate;
@@ -130,6 +131,8 @@ pub struct SourceConfig {
     pub thread_rate: Option<Rate>,
     /// Settings for reading the provider's log.
     pub reconcile: Option<ReconcileConfig>,
+    /// Settings for answers that go back to the chat; absent if none do.
+    pub reply: Option<SourceReply>,
 }
 
 /// Time for which the proof of a request counts as used.
@@ -213,6 +216,7 @@ impl SourceConfig {
             max_body: section.bytes("max_body").map(|b| b.value),
             rate: section.rate("rate").map(|r| r.value),
             thread_rate: section.rate("thread_rate").map(|r| r.value),
+            reply: SourceReply::read(section, base),
             reconcile: section
                 .section("reconcile")
                 .map(|log| ReconcileConfig::read(&log, base)),

@@ -6,8 +6,8 @@ use http::Method;
 
 use self::call::CallKind;
 use super::{
-    ApiBase, ChannelBody, ChannelSpec, CheckRule, FORMATS, HostPattern, KeyMemory, PaceRule,
-    PaceScope, ProofRule, SendWay, SignOfLife, TargetTemplate,
+    ApiBase, ChannelBody, ChannelSpec, CheckRule, HostPattern, KeyMemory, PaceRule, PaceScope,
+    ProofRule, SendWay, SignOfLife, TargetTemplate,
 };
 use crate::channel::address::AddressRule;
 use crate::channel::path::ValuePath;
@@ -15,8 +15,8 @@ use crate::channel::pattern::TextPattern;
 use crate::channel::template::{Slot, SlotUse, TemplateNames, TextTemplate};
 use crate::channel::verdict::AnswerRule;
 use crate::config::reply::{
-    PaceConfig, ProofConfig, QuestionConfig, ReplyAuth, ReplyConfig, SendConfig, SignConfig,
-    TextPair, VerdictThen,
+    FORMATS, PaceConfig, ProofConfig, QuestionConfig, ReplyAuth, ReplyConfig, SendConfig,
+    SignConfig, TextPair, VerdictThen,
 };
 use crate::config::section::nearest;
 use crate::config::{Located, Problems};
@@ -93,6 +93,12 @@ fn pattern(host: &Located<String>) -> HostPattern {
     }
 }
 
+/// Keys that `recall` may name.
+const RECALLED: [&str; 14] = [
+    "api", "check", "edit", "entities", "format", "limit", "mark", "pace", "proof", "send", "to",
+    "typing", "verdict", "window",
+];
+
 struct SpecCompiler<'w> {
     written: &'w ReplyConfig,
     problems: &'w Problems,
@@ -144,6 +150,17 @@ impl<'w> SpecCompiler<'w> {
             );
             let what = format!("no format is called \"{}\"", format.escape_debug());
             self.problems.error_hint(&format.place, what, hint);
+        }
+        for key in &written.recall {
+            let first = key.split('.').next().unwrap_or_default();
+            if !RECALLED.contains(&first) {
+                let what = format!(
+                    "\"{}\" is no key that can be known from memory",
+                    key.escape_debug()
+                );
+                let hint = format!("known are {}", RECALLED.join(", "));
+                self.problems.error_hint(&key.place, what, hint);
+            }
         }
         if let Some(quote) = &written.quote
             && !self.names.known.contains(&quote.value.as_str())
