@@ -687,8 +687,11 @@ fn every_key_of_the_schema_stands_in_default_toml() {
             .expect("a name")
             .to_string_lossy()
             .into_owned();
-        // A provider's file and what it says of files and of its own log have a page of their own.
+        // A provider's file and what it says of files, of its own log and of its chat have pages of their own.
+        let is_of_channel = file.to_string_lossy().contains("config/reply/");
         let (text, of) = match name.as_str() {
+            _ if is_of_channel => (text("docs/channels.md"), "docs/channels.md"),
+            "chat.rs" => (text("docs/channels.md"), "docs/channels.md"),
             "provider.rs" | "fetch.rs" | "reconcile.rs" => {
                 (format!("{page}{settings}"), "docs/providers.md")
             }
