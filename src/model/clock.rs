@@ -154,6 +154,9 @@ mod tests {
             Some(t)
         );
         assert_eq!(Timestamp::parse("yesterday"), None);
+        let kept = serde_json::to_string(&t).unwrap();
+        assert_eq!(serde_json::from_str::<Timestamp>(&kept).unwrap(), t);
+        assert!(serde_json::from_str::<Timestamp>("\"soon\"").is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The providers that are known: compiled in, and those of the operator's folder. List them, show one, judge requests
 //! by one, check the file of a new one.
 
+mod channel;
 mod check;
 pub(super) mod fixture;
 mod judge;

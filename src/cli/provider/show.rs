@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::sheet::wrap;
 use super::super::{CommandResult, answer, say, tell};
-use super::known;
+use super::{channel, known};
 use crate::config::{Provider, Table, Value, find_provider, near_provider};
 use crate::verify::reasons;
 
@@ -188,6 +188,11 @@ impl ProviderPage {
         if !events.is_empty() {
             line("samples", &events.join(", "));
         }
+        if let Some(doc) = channel::described(provider) {
+            for (what, text) in channel::lines(&doc) {
+                line(what, &text);
+            }
+        }
         lines.push(steps(provider));
         lines.extend(self.first_source(provider));
         lines.join("\n")
@@ -234,7 +239,7 @@ impl ProviderPage {
     }
 
     fn json(&self, provider: &Provider) -> serde_json::Value {
-        json!({
+        let mut page = json!({
             "name": provider.name,
             "aliases": provider.aliases.iter().map(|alias| alias.as_str()).collect::<Vec<_>>(),
             "title": provider.title,
@@ -254,7 +259,11 @@ impl ProviderPage {
             "max_body_bytes": provider.max_body,
             "challenges": provider.challenges.len(),
             "samples": provider.samples.iter().map(|sample| &sample.name).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(doc) = channel::described(provider) {
+            page["channel"] = channel::to_json(&doc);
+        }
+        page
     }
 }
 

@@ -108,6 +108,20 @@ fn a_crash_after_the_begin_leaves_the_part_unknown_and_the_rest_unsent() {
 }
 
 #[test]
+fn what_is_kept_has_all_digits_of_ids_and_of_the_address() {
+    let digits = "-100123456789012345678901234567890";
+    let (spec, mut reply) = (telegram(), reply(1));
+    let chat: Value = serde_json::from_str(digits).unwrap();
+    assert!(reply.address.replace("chat", chat.clone()));
+    begin(&mut reply, &spec, BEGIN);
+    reply.end(answered(ChannelVerdict::Sent { id: Some(chat) }), BEGIN);
+    let kept = crash(&reply);
+    assert_eq!(kept, reply);
+    assert_eq!(kept.address().text("chat").as_deref(), Some(digits));
+    assert!(serde_json::to_string(&kept).unwrap().contains(digits));
+}
+
+#[test]
 fn a_crash_before_the_begin_loses_nothing() {
     let (spec, mut reply) = (telegram(), reply(1));
     let step = reply.next(&spec, HOLD, BEGIN);
