@@ -14,7 +14,7 @@ use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::sheet::{Paper as _, Times, Tone, columns_of, sheets};
 use super::{CommandResult, answer, print, stop_signal};
@@ -25,6 +25,7 @@ use crate::net::Client;
 use crate::source::{Source, Sources};
 use crate::stub::{self, Stub, StubOptions};
 use crate::telemetry::log;
+use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
@@ -114,10 +115,7 @@ pub(super) async fn run(demo: &Demo) -> CommandResult {
         .context("a gateway with all roles has a public listener")?
         .local_addr()?;
     let admin = listeners.admin.local_addr()?;
-    let (stop_all, stopping) = watch::channel(false);
-    let stopped = |mut stopping: watch::Receiver<bool>| async move {
-        let _ = stopping.wait_for(|stop| *stop).await;
-    };
+    let stopping = CancellationToken::new();
     let stub = Stub::new(StubOptions {
         delay: Duration::from_millis(150),
         ..StubOptions::default()
@@ -125,7 +123,7 @@ pub(super) async fn run(demo: &Demo) -> CommandResult {
     let stub = tokio::spawn(stub::serve(
         stub_listener,
         Arc::new(stub),
-        stopped(stopping.clone()),
+        stopping.clone().cancelled_owned(),
     ));
     // The gateway's own are its alone: it gives them the names and marks of its inbox.
     let signers: Vec<_> = Sources::compile(&config, &Problems::default())
@@ -134,7 +132,8 @@ pub(super) async fn run(demo: &Demo) -> CommandResult {
         .collect();
     let app = App::build(config, sources, Roles::ALL, Clock::system()).await?;
     let (_, no_reloads) = mpsc::channel(1);
-    let gateway = tokio::spawn(app.serve(listeners, no_reloads, stopped(stopping)));
+    let gateway =
+        tokio::spawn(app.serve(listeners, no_reloads, stopping.clone().cancelled_owned()));
 
     answer(&format!(
         "A gateway at             http://{public}\n\
@@ -151,7 +150,7 @@ pub(super) async fn run(demo: &Demo) -> CommandResult {
         answer(&what_to_try(public, admin))?;
         stop_signal()?.await;
     }
-    let _ = stop_all.send(true);
+    stopping.cancel();
     gateway.await.context("the gateway panicked")??;
     stub.await.context("the stand-in panicked")?;
     Ok(if good {

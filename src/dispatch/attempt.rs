@@ -13,6 +13,7 @@ use crate::config::{Respond, SourceConfig};
 use crate::inbox::{BudgetError, Claimed, CountedRun, Next};
 use crate::model::{AttemptResult, Run, Timestamp};
 use crate::upstream::Expected;
+use tokio_util::sync::CancellationToken;
 
 /// The time within which a call is written to the network if nothing is wrong with it.
 const WRITTEN: Duration = Duration::from_millis(50);
@@ -25,7 +26,7 @@ pub(super) struct DeliveryAttempt<'a> {
     /// The configured source. A caller's own call needs none: everything that is sent is sealed with it.
     pub(super) source: Option<&'a SourceConfig>,
     /// True when the time for finishing work is over.
-    pub(super) hurry: watch::Receiver<bool>,
+    pub(super) hurry: CancellationToken,
 }
 
 /// A delivery after it was sent, or after an earlier attempt of it was found to have been received.
@@ -282,10 +283,7 @@ impl DeliveryAttempt<'_> {
 
     /// Resolves when the time for finishing work is over.
     pub(super) async fn stopped(&self) {
-        // A sender that is gone never gives the word.
-        if self.hurry.clone().wait_for(|now| *now).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.hurry.cancelled().await;
     }
 }
 

@@ -12,6 +12,7 @@ use super::admission::Admission;
 use super::{Admitted, Dispatcher};
 use crate::inbox::{Claimed, Inbox, InboxError, Terms as _};
 use crate::model::{DeliveryState, Role};
+use tokio_util::sync::CancellationToken;
 
 /// The longest time without a look at the inbox, whatever it says is due.
 const LOOK: Duration = Duration::from_secs(5);
@@ -40,8 +41,8 @@ impl Dispatcher {
     /// dispatcher of the moment, so that a new configuration counts from the next claim on.
     pub async fn run(
         current: Arc<ArcSwap<Self>>,
-        mut stop: watch::Receiver<bool>,
-        hurry: watch::Receiver<bool>,
+        stop: CancellationToken,
+        hurry: CancellationToken,
     ) {
         let (tell, good) = watch::channel(true);
         let standing = tokio::spawn(watch_standing(current.load().inbox.clone(), tell));
@@ -51,7 +52,7 @@ impl Dispatcher {
             let dispatcher = current.load_full();
             let claimed = tokio::select! {
                 claimed = dispatcher.claim_or_wait(&mut looked, good.clone()) => claimed,
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stop.cancelled() => break,
             };
             let dispatcher = current.load_full();
             // All have their places before the first is sent, and so before anything is claimed again.

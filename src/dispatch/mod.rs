@@ -43,6 +43,7 @@ use attempt::{DeliveryAttempt, broken_off};
 use backoff::Backoff;
 use target::{FileDelivery, UpstreamTarget};
 use throttle::{InFlight, Rules};
+use tokio_util::sync::CancellationToken;
 use verdict::{Policy, RestRequest, Verdict};
 
 pub use breaker::BreakerState;
@@ -153,7 +154,7 @@ impl Dispatcher {
         &self,
         admitted: Admitted,
         good: watch::Receiver<bool>,
-        hurry: watch::Receiver<bool>,
+        hurry: CancellationToken,
     ) {
         let Admitted {
             claimed,
@@ -197,7 +198,7 @@ impl Dispatcher {
         claimed: &Claimed,
         expected: Expected,
         tries_key: bool,
-        hurry: watch::Receiver<bool>,
+        hurry: CancellationToken,
     ) -> Verdict {
         let Some(target) = self.target(claimed.destination.kind) else {
             let detail = format!(

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
 
 use super::route;
 use crate::config::{Config, SourceConfig, SourceMap};
@@ -19,6 +18,7 @@ use crate::inbox::{
 };
 use crate::model::FilterWords;
 use crate::model::{Class, Clock, DeliveryId, DeliveryState, NewDelivery, Timestamp, UpstreamIds};
+use tokio_util::sync::CancellationToken;
 
 /// The time between two looks for jobs, and the rest after a failure.
 const LOOK: Duration = Duration::from_secs(2);
@@ -166,16 +166,16 @@ impl Replayer {
 
     /// Works until `stop` is true. Every step is taken by the replayer of the moment, so that a new configuration
     /// holds from the next one on.
-    pub async fn run(current: Arc<ArcSwap<Self>>, mut stop: watch::Receiver<bool>) {
+    pub async fn run(current: Arc<ArcSwap<Self>>, stop: CancellationToken) {
         loop {
             let replayer = current.load_full();
             let wait = tokio::select! {
                 wait = replayer.work() => wait,
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.cancelled() => return,
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.cancelled() => return,
             }
         }
     }

@@ -48,7 +48,6 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::watch;
 use tower::Service;
 
 use crate::config::{Config, FileRules};
@@ -60,6 +59,7 @@ use crate::net::{ConnectionObserver, HeadFault, LoopGuard, TurnedAway};
 use crate::run::RunContext;
 use crate::source::WebClient;
 use crate::telemetry::{Metrics, RefusedSample, RefusedSamples, SparseLines, Uses};
+use tokio_util::sync::CancellationToken;
 
 pub use load_shed::LoadShed;
 pub use memory_limit::{MemoryLimit, largest as largest_held};
@@ -88,7 +88,7 @@ pub struct Ingress {
     /// Names conversations at the upstream.
     pub ids: Arc<UpstreamIds>,
     /// True when the gateway stops: then no caller waits any longer.
-    pub stopping: watch::Receiver<bool>,
+    pub stopping: CancellationToken,
     /// The client that fetches certificates and confirmations.
     pub fetch: Arc<dyn WebClient>,
     /// The mark on the gateway's own requests, by which a loop is found.

@@ -31,12 +31,11 @@ pub(super) async fn until_ended(
     }
     let id = receipt.event;
     log.waits(receipt.outcome, Some(id));
-    let mut stopping = ingress.stopping.clone();
     let ended = tokio::select! {
         ended = ingress.intake.inbox.ended(DeliveryId { event: id, number: 0 }) => ended,
         () = tokio::time::sleep(source.wait) => return Ok((receipt, link(ingress, source, id))),
         // A caller that waits on would hold up the stop.
-        _ = stopping.wait_for(|stop| *stop) => return Ok((receipt, link(ingress, source, id))),
+        () = ingress.stopping.cancelled() => return Ok((receipt, link(ingress, source, id))),
     };
     let answer = match ended {
         // The first event was filtered: nothing is owed.

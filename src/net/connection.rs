@@ -16,7 +16,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::client_address::{self, AddressOwner, Peer};
@@ -31,6 +30,7 @@ use super::stream::ConnectionStream;
 use super::tls::HandshakeError;
 use super::write_timeout::WriteTimeout;
 use crate::model::ClientCertificate;
+use tokio_util::sync::CancellationToken;
 
 /// The smallest buffer that the HTTP library takes.
 const LEAST_BUFFER: usize = 8 * 1024;
@@ -166,7 +166,7 @@ pub(super) async fn run<S, B>(
     socket: TcpStream,
     peer: IpAddr,
     mut place: ConnectionSlot,
-    mut drain: watch::Receiver<bool>,
+    drain: CancellationToken,
 ) where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
@@ -191,7 +191,7 @@ pub(super) async fn run<S, B>(
     } else {
         let opened = tokio::select! {
             opened = Box::pin(open(&shared.options, socket, peer, &mut place)) => opened,
-            () = told(&mut drain) => return,
+            () = drain.cancelled() => return,
             () = leaving.told_to_leave() => return,
         };
         match opened {
@@ -318,7 +318,7 @@ async fn serve_1<S, B>(
     stream: ConnectionStream,
     peer: RemoteEnd,
     place: ConnectionSlot,
-    mut drain: watch::Receiver<bool>,
+    drain: CancellationToken,
 ) where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
@@ -357,7 +357,7 @@ async fn serve_1<S, B>(
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         // An idle connection ends at once, one in the middle of an answer behind it.
-        () = async { tokio::select! { () = told(&mut drain) => {} () = seat.told_to_leave() => {} } } => {
+        () = async { tokio::select! { () = drain.cancelled() => {} () = seat.told_to_leave() => {} } } => {
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
         }
@@ -412,7 +412,7 @@ async fn serve_2<S, B>(
     stream: ConnectionStream,
     peer: RemoteEnd,
     place: ConnectionSlot,
-    mut drain: watch::Receiver<bool>,
+    drain: CancellationToken,
 ) where
     S: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
@@ -478,7 +478,7 @@ async fn serve_2<S, B>(
                 }
                 return;
             }
-            () = told(&mut drain), if !draining => {
+            () = drain.cancelled(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -499,12 +499,6 @@ async fn serve_2<S, B>(
             }
         }
     }
-}
-
-/// The order to end.
-async fn told(drain: &mut watch::Receiver<bool>) {
-    // A sender that is gone has said so as well.
-    let _ = drain.wait_for(|drain| *drain).await;
 }
 
 async fn call<S: tower::Service<Request<Incoming>>>(

@@ -26,6 +26,7 @@ use super::connection_limit::{ConnectionLimit, NoSlot};
 use super::observer::ConnectionObserver;
 use super::options::ListenOptions;
 use super::per_core::PerCore;
+use tokio_util::sync::CancellationToken;
 
 /// Connections that are told that there is no place, at once; more are just closed.
 const TOLD: usize = 32;
@@ -59,7 +60,9 @@ pub async fn serve<S, B>(
     ));
     let told = Arc::new(Semaphore::new(TOLD));
     let shared = Arc::new(ListenerContext::new(service, options, observer));
-    let (drain_begins, drain) = tokio::sync::watch::channel(false);
+    let drain = CancellationToken::new();
+    // Also if this is cut: no connection outlives its listener for long.
+    let drain_begins = drain.clone().drop_guard();
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
@@ -98,7 +101,7 @@ pub async fn serve<S, B>(
     }
     drop(listener);
     // Nobody is waiting when no connection is open.
-    let _ = drain_begins.send(true);
+    drop(drain_begins);
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(drain_time, all).await.is_err() {
         tracing::warn!(

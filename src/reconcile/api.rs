@@ -386,7 +386,7 @@ mod tests {
             Secret::new("t", "planted"),
             Clock::stopped(NOW),
         );
-        let (_stop, stopping) = tokio::sync::watch::channel(false);
+        let stopping = tokio_util::sync::CancellationToken::new();
         let deadline = Deadline::new(Duration::from_secs(300), stopping);
         let headers = headers
             .iter()

@@ -4,10 +4,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::stop::Stop;
+use tokio_util::sync::CancellationToken;
 
 /// Longest pause that a reconcile waits for. A longer pause ends the reconcile.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -16,12 +16,12 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Deadline {
     end: Instant,
-    stopping: watch::Receiver<bool>,
+    stopping: CancellationToken,
 }
 
 impl Deadline {
     /// Time limit that begins now.
-    pub(super) fn new(time: Duration, stopping: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(time: Duration, stopping: CancellationToken) -> Self {
         Self {
             end: Instant::now() + time,
             stopping,
@@ -30,11 +30,10 @@ impl Deadline {
 
     /// Waits for some work, and drops it when the time is over or the gateway shuts down.
     pub(super) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
-        let mut stopping = self.stopping.clone();
         tokio::select! {
             biased;
             // A dropped sender means a shutdown as well.
-            _ = stopping.wait_for(|stop| *stop) => Err(Stop::new("stopping", "The gateway stops.")),
+            () = self.stopping.cancelled() => Err(Stop::new("stopping", "The gateway stops.")),
             () = tokio::time::sleep_until(self.end) => Err(Stop::new("time", "The time for one reconcile is over.")),
             done = work => Ok(done),
         }
@@ -61,14 +60,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_ends_with_the_time_or_with_a_shutdown() {
-        let (stop, stopping) = watch::channel(false);
+        let stopping = CancellationToken::new();
         let deadline = Deadline::new(Duration::from_millis(50), stopping.clone());
         assert_eq!(deadline.within(async { 7 }).await, Ok(7));
         let slow = deadline.within(std::future::pending::<()>()).await;
         assert_eq!(slow.expect_err("the time is over").code, "time");
         assert!(!deadline.bears(Duration::from_millis(1)));
 
-        let deadline = Deadline::new(Duration::from_secs(300), stopping);
+        let deadline = Deadline::new(Duration::from_secs(300), stopping.clone());
         assert!(
             deadline.bears(Duration::from_secs(60)) && !deadline.bears(Duration::from_secs(61))
         );
@@ -81,7 +80,7 @@ mod tests {
             "time"
         );
         assert_eq!(deadline.pause(Duration::from_millis(1)).await, Ok(()));
-        stop.send(true).expect("somebody listens");
+        stopping.cancel();
         assert_eq!(
             deadline
                 .pause(Duration::from_secs(60))

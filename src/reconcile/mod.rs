@@ -22,8 +22,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use self::api::Api;
 use self::deadline::Deadline;
 use self::log::{EventLog, FetchError, Listed, LogQuery, Sent};
@@ -37,6 +35,7 @@ use crate::intake::{Intake, Receipt, event};
 use crate::model::{Class, Clock, EventId, NewEvent, Outcome, Refusal, Timestamp};
 use crate::net::Client;
 use crate::source::Source;
+use tokio_util::sync::CancellationToken;
 
 /// Time limit of one reconcile, and the most deliveries it looks at.
 const TIME: Duration = Duration::from_secs(5 * 60);
@@ -53,7 +52,7 @@ const TRIES: usize = 5;
 pub struct Reconciler {
     logs: BTreeMap<String, Box<dyn EventLog>>,
     intake: Arc<Intake>,
-    stopping: watch::Receiver<bool>,
+    stopping: CancellationToken,
     running: ActiveReconciles,
     public_url: String,
     /// Largest body of a source that has no bound of its own.
@@ -106,7 +105,7 @@ impl Reconciler {
         config: &Config,
         intake: Arc<Intake>,
         client: &Client,
-        stopping: watch::Receiver<bool>,
+        stopping: CancellationToken,
         running: ActiveReconciles,
     ) -> Self {
         let setups = check(config, &intake.sources, &Problems::default());

@@ -10,11 +10,11 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder,
 };
 
-use super::log;
+use super::{definition, log};
 use crate::model::{Account, Attachment, Class, Outcome};
 
 /// The counters of one gateway.
@@ -64,205 +64,39 @@ pub struct SourceGauges<'a> {
     pub last_event_s: Option<i64>,
 }
 
-/// A metric's definition is fixed at compile time; one that cannot be registered is a bug that the first test shows.
-const DEFINED: &str = "metric definitions are valid and registered once";
-
 impl Metrics {
     /// All of them at zero.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels).expect(DEFINED);
-            registry.register(Box::new(metric.clone())).expect(DEFINED);
-            metric
-        };
-        let gauge = |name: &str, help: &str| {
-            let metric = IntGauge::new(name, help).expect(DEFINED);
-            registry.register(Box::new(metric.clone())).expect(DEFINED);
-            metric
-        };
-        let gauges = |name: &str, help: &str, label: &str| {
-            let metric = IntGaugeVec::new(Opts::new(name, help), &[label]).expect(DEFINED);
-            registry.register(Box::new(metric.clone())).expect(DEFINED);
-            metric
-        };
-        let requests = counters(
-            "sluicegate_requests_total",
-            "Requests at sources, by what became of them",
-            &["source", "outcome"],
-        );
-        let refused = counters(
-            "sluicegate_refused_total",
-            "Refused requests, by reason; source is empty where none was found",
-            &["source", "reason"],
-        );
-        let key_requests = counters(
-            "sluicegate_key_requests_total",
-            "Requests with a key of the gateway's own, by the name of the key and what became of them",
-            &["key", "outcome"],
-        );
-        let attempts = counters(
-            "sluicegate_attempts_total",
-            "Tries of deliveries, by what came of them",
-            &["source", "result"],
-        );
-        let claimed = counters(
-            "sluicegate_claimed_total",
-            "Deliveries taken to be sent, by class and by whose they are: operator, key or foreign",
-            &["class", "account"],
-        );
-        let deliveries = counters(
-            "sluicegate_deliveries_total",
-            "Deliveries that reached a state which they do not leave by themselves",
-            &["source", "state"],
-        );
-        let reconciled = counters(
-            "sluicegate_reconciled_total",
-            "Events read in providers' own logs, by what became of them",
-            &["source", "became"],
-        );
-        let files = counters(
-            "sluicegate_files_total",
-            "Files that came along and were kept",
-            &["source"],
-        );
-        let file_bytes = counters(
-            "sluicegate_file_bytes_total",
-            "Bytes of files that came along",
-            &["source"],
-        );
-        let accept = Histogram::with_opts(
-            HistogramOpts::new(
-                "sluicegate_accept_seconds",
-                "From a request's head to its answer, for accepted events",
-            )
-            .buckets(vec![
-                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
-            ]),
-        )
-        .expect(DEFINED);
-        registry.register(Box::new(accept.clone())).expect(DEFINED);
-        let attempt = HistogramVec::new(
-            HistogramOpts::new(
-                "sluicegate_attempt_seconds",
-                "How long a try of a delivery took",
-            )
-            .buckets(vec![0.01, 0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 1_500.0]),
-            &["source"],
-        )
-        .expect(DEFINED);
-        registry.register(Box::new(attempt.clone())).expect(DEFINED);
-        let kept = IntGaugeVec::new(
-            Opts::new(
-                "sluicegate_inbox_deliveries",
-                "Deliveries in the inbox, by state; final states since the start of the inbox, but dead, unknown and unmappable by the last delivery of each event (what was replayed or removed since is closed)",
-            ),
-            &["source", "state"],
-        )
-        .expect(DEFINED);
-        registry.register(Box::new(kept.clone())).expect(DEFINED);
-        let open = IntGaugeVec::new(
-            Opts::new(
-                "sluicegate_open_deliveries",
-                "Events whose last delivery is dead or unknown: what needs an operator now",
-            ),
-            &["source", "state"],
-        )
-        .expect(DEFINED);
-        registry.register(Box::new(open.clone())).expect(DEFINED);
-        let build = gauges(
-            "sluicegate_build_info",
-            "1, with the version of the program",
-            "version",
-        );
+        let build = definition::BUILD.gauges(&registry);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let disk = IntGaugeVec::new(
-            Opts::new(
-                "sluicegate_inbox_bytes",
-                "Bytes of the inbox: used on disk, reusable within them, ceiling (none where it is not there)",
-            ),
-            &["of"],
-        )
-        .expect(DEFINED);
-        registry.register(Box::new(disk.clone())).expect(DEFINED);
-        let connections_refused = counters(
-            "sluicegate_connections_refused_total",
-            "Public connections turned away or ended: full, address (its share is taken), proxy_header, handshake, misuse",
-            &["reason"],
-        );
-        let log_dropped = IntCounter::new(
-            "sluicegate_log_lines_dropped_total",
-            "Log lines dropped because standard error was not read",
-        )
-        .expect(DEFINED);
-        registry
-            .register(Box::new(log_dropped.clone()))
-            .expect(DEFINED);
-        let breaker_opened = IntCounter::new(
-            "sluicegate_breaker_opened_total",
-            "How often a destination was left alone because its calls failed",
-        )
-        .expect(DEFINED);
-        registry
-            .register(Box::new(breaker_opened.clone()))
-            .expect(DEFINED);
         Self {
-            log_dropped,
-            in_flight: gauges(
-                "sluicegate_deliveries_in_flight",
-                "Deliveries that are being sent now, by kind of destination",
-                "kind",
-            ),
-            breakers: gauges(
-                "sluicegate_breaker_destinations",
-                "Destinations that are left alone (open) or tried with one call (half_open)",
-                "state",
-            ),
-            breaker_opened,
-            keys_refused: gauges(
-                "sluicegate_upstream_key_refused",
-                "Whether the upstream refuses the gateway's own key: for all (1), and at how many destinations",
-                "of",
-            ),
-            held: gauges(
-                "sluicegate_held",
-                "What an operator holds: every run, sources, destinations",
-                "kind",
-            ),
-            connections: gauge("sluicegate_connections", "Public connections open now"),
-            connections_refused,
-            requests,
-            refused,
-            key_requests,
-            accept,
-            attempts,
-            attempt,
-            claimed,
-            deliveries,
-            reconciled,
-            kept,
-            open,
-            oldest: gauges(
-                "sluicegate_oldest_pending_seconds",
-                "How long ago the oldest event came that has a pending delivery; 0 where nothing waits",
-                "source",
-            ),
-            last_event: gauges(
-                "sluicegate_last_event_timestamp_seconds",
-                "When the last event came, in seconds since 1970",
-                "source",
-            ),
-            disk,
-            standing: gauge(
-                "sluicegate_standing",
-                "1 while this process may call upstream, 0 while others do its work",
-            ),
-            replicas: gauge(
-                "sluicegate_replicas",
-                "Processes that share the inbox, this one among them",
-            ),
-            files,
-            file_bytes,
+            requests: definition::REQUESTS.counters(&registry),
+            refused: definition::REFUSED.counters(&registry),
+            key_requests: definition::KEY_REQUESTS.counters(&registry),
+            accept: definition::ACCEPT.histogram(&registry),
+            attempts: definition::ATTEMPTS.counters(&registry),
+            attempt: definition::ATTEMPT.histograms(&registry),
+            claimed: definition::CLAIMED.counters(&registry),
+            deliveries: definition::DELIVERIES.counters(&registry),
+            reconciled: definition::RECONCILED.counters(&registry),
+            in_flight: definition::IN_FLIGHT.gauges(&registry),
+            breakers: definition::BREAKERS.gauges(&registry),
+            breaker_opened: definition::BREAKER_OPENED.counter(&registry),
+            keys_refused: definition::KEYS_REFUSED.gauges(&registry),
+            held: definition::HELD.gauges(&registry),
+            connections: definition::CONNECTIONS.gauge(&registry),
+            connections_refused: definition::CONNECTIONS_REFUSED.counters(&registry),
+            kept: definition::KEPT.gauges(&registry),
+            log_dropped: definition::LOG_DROPPED.counter(&registry),
+            open: definition::OPEN.gauges(&registry),
+            oldest: definition::OLDEST.gauges(&registry),
+            last_event: definition::LAST_EVENT.gauges(&registry),
+            disk: definition::DISK.gauges(&registry),
+            standing: definition::STANDING.gauge(&registry),
+            replicas: definition::REPLICAS.gauge(&registry),
+            files: definition::FILES.counters(&registry),
+            file_bytes: definition::FILE_BYTES.counters(&registry),
             registry,
         }
     }

@@ -1,5 +1,6 @@
 //! Telemetry of the program: log lines, metrics, and samples of refused requests.
 
+mod definition;
 mod field;
 mod json_line;
 mod line;

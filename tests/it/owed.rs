@@ -25,9 +25,9 @@ use sluicegate::model::{
 use sluicegate::net::Client;
 use sluicegate::telemetry::Metrics;
 use sluicegate::upstream::{Budget, Upstream};
-use tokio::sync::watch;
 
 use crate::world::wait_for;
+use tokio_util::sync::CancellationToken;
 
 /// The folder of the process that is killed.
 const FOLDER: &str = "SLUICEGATE_TEST_FOLDER";
@@ -224,10 +224,10 @@ fn dispatcher(folder: &Path, inbox: Arc<SqliteInbox>) -> Dispatcher {
 /// Dispatches until the process is killed, or for as long as the future that is given does not end.
 async fn dispatch(folder: &Path, inbox: Arc<SqliteInbox>, until: impl Future<Output = ()>) {
     let dispatcher = Arc::new(ArcSwap::from_pointee(dispatcher(folder, inbox)));
-    let ((stop, stopping), (_hurry, hurry)) = (watch::channel(false), watch::channel(false));
-    let running = tokio::spawn(Dispatcher::run(dispatcher, stopping, hurry));
+    let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+    let running = tokio::spawn(Dispatcher::run(dispatcher, stop.clone(), hurry));
     until.await;
-    stop.send(true).unwrap();
+    stop.cancel();
     running.await.unwrap();
 }
 

@@ -19,9 +19,10 @@ use sluicegate::model::{
 use sluicegate::net::Client;
 use sluicegate::telemetry::Metrics;
 use sluicegate::upstream::{Budget, Upstream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::world::{self, wait_for};
+use tokio_util::sync::CancellationToken;
 
 /// An inbox whose standing a test decides.
 #[derive(Debug)]
@@ -233,10 +234,10 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
             clock: Clock::system(),
         },
     ));
-    let ((stop, stopping), (_hurry, hurry)) = (watch::channel(false), watch::channel(false));
+    let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
     let dispatch = tokio::spawn(Dispatcher::run(
         Arc::new(ArcSwap::new(dispatcher.clone())),
-        stopping,
+        stop.clone(),
         hurry,
     ));
     let first = event(&config, "one [[stub delay=4s]]");
@@ -298,7 +299,7 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
     })
     .await;
     assert_eq!(upstream.runs().await.len(), 2);
-    stop.send(true).unwrap();
+    stop.cancel();
     dispatch.await.unwrap();
     inbox.close().await;
 }

@@ -143,13 +143,12 @@ impl Calling<'_> {
     /// Waits for the end of a delivery. Returns its task, or the refusal that its caller gets instead.
     async fn end(&self, delivery: DeliveryId) -> Result<Bytes, Refusal> {
         let ingress = self.ingress;
-        let mut stopping = ingress.stopping.clone();
         let ended = tokio::select! {
             ended = ingress.intake.inbox.ended(delivery) => ended.map_err(|error| Refusal::Inbox(error.to_string()))?,
             () = tokio::time::sleep(self.dropin.upstream.run_timeout()) => {
                 return Err(Refusal::UpstreamSilent("the run has not ended; it is followed all the same".into()));
             }
-            _ = stopping.wait_for(|stop| *stop) => {
+            () = ingress.stopping.cancelled() => {
                 return Err(Refusal::UpstreamSilent("the gateway stops; the run goes on".into()));
             }
         };
