@@ -1,4 +1,4 @@
-//! What is built from a configuration, and anew at each reload: ingress, dispatcher, replayer, admin API.
+//! The parts that are built from a configuration, and anew at each reload: ingress, dispatcher, replayer, admin API.
 
 use std::sync::Arc;
 

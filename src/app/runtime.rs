@@ -1,4 +1,4 @@
-//! What outlives a configuration: the inbox, the counts, the stop signal, and all that a reload does not replace.
+//! The runtime, which outlives a configuration: the inbox, the counts, the stop signal, and all that a reload does not replace.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
