@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
+use super::AdminState;
 use super::error::AdminError;
+use super::name::PathId;
 use super::page::StrictQuery;
-use super::{AdminState, PathId};
 use crate::api::attachment::{AttachmentQuery, KeptFileView, RemovedFileView};
 use crate::api::page::PageView;
 use crate::model::AttachmentId;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
+use super::AdminState;
 use super::error::AdminError;
 use super::json::JsonBody;
-use super::{AdminState, PathId};
+use super::name::PathId;
 use crate::api::delivery::{ChangedDeliveryView, SettleRequest};
 use crate::inbox::Resolution;
 use crate::model::{self, DeliveryId};

@@ -11,14 +11,16 @@ use axum::response::{IntoResponse, Response};
 use crate::api::error::ErrorView;
 use crate::attachment::StoreError;
 use crate::inbox::InboxError;
+use crate::ingress::{refusal_of, status_and_sentence};
+use crate::model::Refusal;
 use crate::net::HeadFault;
 
 /// Why an admin request was not done.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum AdminError {
-    /// What came is no request.
+    /// The head of the request is invalid.
     #[error("what came is no request: {0:?}")]
-    NoRequest(HeadFault),
+    InvalidHead(HeadFault),
     /// `Host` is missing, doubled, or a name that nobody gave this listener.
     #[error("the Host header is not one of this listener's names")]
     Host,
@@ -52,6 +54,9 @@ pub(super) enum AdminError {
     /// The source cannot read what an operator sends.
     #[error("the source cannot read it: {0}")]
     Unmappable(String),
+    /// The time limit of a request is over.
+    #[error("the request took too long")]
+    TimedOut,
     /// The inbox took too long to look.
     #[error("the inbox took too long to look")]
     Slow,
@@ -70,6 +75,9 @@ pub(super) enum AdminError {
     /// The attachment store could not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The handler or a layer panicked.
+    #[error("the handler panicked")]
+    Panic,
     /// The inbox could not do it.
     #[error(transparent)]
     Inbox(#[from] InboxError),
@@ -79,31 +87,11 @@ impl AdminError {
     /// One match: which status, which code, which sentence.
     fn parts(&self) -> (StatusCode, &'static str, String) {
         let (status, code, sentence) = match self {
-            Self::NoRequest(HeadFault::Slow) => (
-                StatusCode::REQUEST_TIMEOUT,
-                "slow_head",
-                "The head of the request came too slowly.",
-            ),
-            Self::NoRequest(HeadFault::TargetTooLong) => (
-                StatusCode::URI_TOO_LONG,
-                "target_too_long",
-                "The request target is too long.",
-            ),
-            Self::NoRequest(HeadFault::TooLarge) => (
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "head_too_large",
-                "The head of the request is too large.",
-            ),
-            Self::NoRequest(HeadFault::Version) => (
-                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-                "unsupported_version",
-                "This version of HTTP is not spoken here.",
-            ),
-            Self::NoRequest(_) => (
-                StatusCode::BAD_REQUEST,
-                "bad_head",
-                "The request is malformed.",
-            ),
+            Self::InvalidHead(fault) => {
+                let refusal = head_refusal(*fault);
+                let (status, sentence) = status_and_sentence(&refusal);
+                (status, refusal.code(), sentence)
+            }
             Self::Host => (
                 StatusCode::FORBIDDEN,
                 "bad_host",
@@ -155,6 +143,11 @@ impl AdminError {
                 let sentence = format!("Its source cannot read it: {why}.");
                 return (StatusCode::UNPROCESSABLE_ENTITY, "unmappable", sentence);
             }
+            Self::TimedOut => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "timed_out",
+                "The request took too long.",
+            ),
             Self::Slow => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too_slow",
@@ -173,6 +166,11 @@ impl AdminError {
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_replays",
                 "Too many replays at once. Try again later.",
+            ),
+            Self::Panic => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Something went wrong on our side; the log says why.",
             ),
             Self::Store(_) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -213,6 +211,7 @@ impl IntoResponse for AdminError {
     fn into_response(self) -> Response {
         let (status, code, detail) = self.parts();
         match &self {
+            Self::Panic => tracing::error!(error = %self, "an admin request failed"),
             Self::Store(error) => tracing::error!(%error, "an admin request failed"),
             Self::Inbox(error) => tracing::error!(%error, "an admin request failed"),
             refused => {
@@ -238,6 +237,14 @@ impl IntoResponse for AdminError {
             _ => {}
         }
         answer
+    }
+}
+
+/// The refusal of an invalid head. This listener has one code for everything that is malformed.
+fn head_refusal(fault: HeadFault) -> Refusal {
+    match refusal_of(fault) {
+        Refusal::BadFraming(why) | Refusal::BadTarget(why) => Refusal::BadHead(why),
+        refusal => refusal,
     }
 }
 

@@ -9,9 +9,10 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 
+use super::AdminState;
 use super::error::AdminError;
+use super::name::PathId;
 use super::page::StrictQuery;
-use super::{AdminState, PathId};
 use crate::api::event::{EventPage, EventQuery, EventView};
 use crate::api::page::PageView;
 use crate::inbox::{EventDetail, EventSummary, Page};

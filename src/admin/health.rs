@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse as _, Response};
 
 use super::AdminState;
 use crate::api::gateway::{DiskView, GatewayView, HealthView};
@@ -141,7 +141,7 @@ pub(super) async fn unready(state: &AdminState) -> Option<&'static str> {
 }
 
 /// `GET /metrics`: the counters, and what the inbox holds at this moment.
-pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
     let fares = state.in_time(state.inbox.source_fares()).await;
     match state.inbox.counts().await {
         Ok(counts) => {
@@ -181,7 +181,7 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoRe
             .disk(usage.bytes, usage.reusable, usage.ceiling),
         Err(error) => tracing::error!(%error, "cannot tell how much of the disk the inbox has"),
     }
-    ([(CONTENT_TYPE, PROMETHEUS)], state.metrics.text())
+    ([(CONTENT_TYPE, PROMETHEUS)], state.metrics.text()).into_response()
 }
 
 /// Counts what needs an operator by the last delivery of each event, so that a replay that went well takes it off the

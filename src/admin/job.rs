@@ -8,9 +8,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::value::RawValue;
 
+use super::AdminState;
 use super::error::AdminError;
 use super::json::JsonBody;
-use super::{AdminState, JobId, PathId};
+use super::name::{JobId, PathId};
 use crate::api::job::{EdgeView, JobView, LeftOutView, PlanView, ReplayRequest, SteerRequest};
 use crate::api::page::PageView;
 use crate::dispatch::replay::{ReplayRefused, left_out, owed_again, takes};

@@ -41,6 +41,18 @@ impl<T: FromStr + IdKind> FromRequestParts<Arc<AdminState>> for PathId<T> {
     }
 }
 
+/// The number of a replay in bulk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JobId(pub(super) i64);
+
+impl FromStr for JobId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
 /// What an id names, in a word; and the one that begins so.
 pub(super) trait IdKind: Send + Sized {
     /// The word.
@@ -96,7 +108,7 @@ impl IdKind for DeliveryId {
     }
 }
 
-impl IdKind for super::JobId {
+impl IdKind for JobId {
     const WORD: &'static str = "replay";
 }
 

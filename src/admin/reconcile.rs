@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 
 use super::AdminState;
 use super::error::AdminError;
+use super::json::JsonBytes;
 use crate::api::reconcile::{LineView, ReconcileBody, ReportView, StopView};
 use crate::config::unit;
 use crate::model::Timestamp;
@@ -22,9 +21,8 @@ const MAX_COMPLAINT: usize = 300;
 pub(super) async fn reconcile(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    JsonBytes(body, _): JsonBytes<ReconcileBody>,
 ) -> Result<Json<ReportView>, AdminError> {
-    let body = body.map_err(|error| AdminError::Body(error.body_text()))?;
     let asked = ReconcileBody::read(&body)?.asked(state.clock.now())?;
     if !state
         .sources

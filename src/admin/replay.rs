@@ -13,8 +13,9 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::error::AdminError;
+use super::name::PathId;
 use super::page::StrictQuery;
-use super::{AdminState, PathId, json};
+use super::{AdminState, json};
 use crate::api::replay::{
     DryRunOr, DryRunQuery, DryRunView, EventChanges, ReplayView, RequestView, ResendView,
 };
@@ -261,12 +262,7 @@ pub(super) async fn resend(
         .get(&name)
         .ok_or_else(|| cannot(ReplayRefused::SourceGone, &name))?;
     let most = source.max_body.unwrap_or(state.max_body);
-    // Written as JSON, a text takes up to six times its room.
-    let changes = json::read(
-        request.into_body(),
-        most.saturating_mul(6).saturating_add(64 * 1024),
-    )
-    .await?;
+    let changes = json::read(request.into_body(), max_request(most)).await?;
     let received = changed(event, changes, most, now)?;
     let resent =
         by_hand(source, received).map_err(|refusal| AdminError::Unmappable(refusal.cause()))?;
@@ -331,6 +327,11 @@ fn no_destination(source: &Source, filtered: bool) -> Result<(), AdminError> {
         return Err(cannot(ReplayRefused::NoDestination, &source.config.name));
     }
     Ok(())
+}
+
+/// Largest request for a body of at most `body` bytes. Written as JSON, a text takes up to six times its length.
+pub(super) const fn max_request(body: u64) -> u64 {
+    body.saturating_mul(6).saturating_add(json::MAX_BODY)
 }
 
 /// The request that an event came by, with the changes.

@@ -6,7 +6,7 @@ use crate::model::Timestamp;
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PageOf{T}"))]
 pub struct PageView<T> {
     /// Entries of the page.
     pub items: Vec<T>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::files;
 use super::runtime::Runtime;
 use super::web::Web;
-use crate::admin::AdminState;
+use crate::admin::{AdminParts, AdminState};
 use crate::attachment::Files;
 use crate::config::Config;
 use crate::dispatch::replay::{Remap, Replayer};
@@ -175,17 +175,15 @@ impl<'a> Builder<'a> {
             runtime.reconciling.clone(),
         );
         let token = config.admin.token.as_ref().unwrap_or(&runtime.token);
-        let admin = AdminState::new(
-            config,
-            self.sources.clone(),
-            runtime.inbox.clone(),
-            self.upstream.clone(),
-            runtime.metrics.clone(),
-            runtime.samples.clone(),
-            token.clone(),
-            runtime.clock.clone(),
-            runtime.serving.clone(),
-        );
+        let parts = AdminParts {
+            inbox: runtime.inbox.clone(),
+            metrics: runtime.metrics.clone(),
+            samples: runtime.samples.clone(),
+            clock: runtime.clock.clone(),
+            serving: runtime.serving.clone(),
+        };
+        let (sources, upstream) = (self.sources.clone(), self.upstream.clone());
+        let admin = AdminState::new(config, sources, upstream, token.clone(), parts);
         let admin = admin
             .with_loaded(runtime.loaded.clone(), runtime.stopper.clone())
             .with_files(self.files.clone())

@@ -45,7 +45,12 @@ pub(super) fn refuse_invalid(
     fault: HeadFault,
     stand_in: &Request<Incoming>,
 ) -> Response<Body> {
-    let refusal = match fault {
+    RequestLog::of_invalid(ingress, stand_in).finish(Err(refusal_of(fault)))
+}
+
+/// The refusal of a request whose head or framing is invalid.
+pub(crate) const fn refusal_of(fault: HeadFault) -> Refusal {
+    match fault {
         HeadFault::Head(what) => Refusal::BadHead(what),
         HeadFault::Framing(what) => Refusal::BadFraming(what),
         HeadFault::Target(what) => Refusal::BadTarget(what),
@@ -53,6 +58,5 @@ pub(super) fn refuse_invalid(
         HeadFault::TooLarge => Refusal::HeadTooLarge,
         HeadFault::Version => Refusal::BadVersion,
         HeadFault::Slow => Refusal::SlowHead,
-    };
-    RequestLog::of_invalid(ingress, stand_in).finish(Err(refusal))
+    }
 }

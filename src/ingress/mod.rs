@@ -61,9 +61,11 @@ use crate::source::WebClient;
 use crate::telemetry::{Metrics, RefusedSample, RefusedSamples, SparseLines, Uses};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use head::refusal_of;
 pub use load_shed::LoadShed;
 pub use memory_limit::{MemoryLimit, largest as largest_held};
 pub use proxy::Proxies;
+pub(crate) use refusal_terms::status_and_sentence;
 pub use upload_limit::UploadLimit;
 
 pub use dropin::{Dropin, ForeignKeys, explain};

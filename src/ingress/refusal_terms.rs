@@ -75,6 +75,12 @@ impl<'r> RefusalTerms<'r> {
     }
 }
 
+/// Status and words of a refusal, for a listener whose answers have another form.
+pub(crate) fn status_and_sentence(refusal: &Refusal) -> (StatusCode, &'static str) {
+    let terms = terms(refusal);
+    (terms.status, terms.sentence)
+}
+
 /// The table of refusals. A refusal with a status of 4xx will never be accepted, one with 429 or 503 will be later.
 pub(super) fn terms(refusal: &Refusal) -> RefusalTerms<'_> {
     use Connection::{Close, CloseUnlessDrained, Keep};
