@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use super::path::{ValuePath, text_of};
 
+/// Most values at one path of which the first text, number or truth value is taken.
+const CANDIDATES: usize = 32;
+
 /// An event as far as an address is read from it.
 #[derive(Clone, Copy, Debug)]
 pub struct EventFields<'e> {
@@ -58,8 +61,8 @@ impl FieldPlace {
         };
         let value = match self {
             Self::Json(path) => {
-                let value = path.find(event.json)?;
-                text_of(value).is_some().then(|| value.clone())
+                let mut values = path.all(event.json, CANDIDATES).into_iter();
+                values.find(|value| text_of(value).is_some()).cloned()
             }
             Self::Form(name) => one(event.form, name),
             Self::Query(name) => one(event.query, name),

@@ -40,8 +40,7 @@
 //! assert!(matches!(step, NextStep::Send { way: 0, .. }));
 //! reply.begin(&step, &spec, now);
 //! // The payload is kept here, and the call is made. A crash at this point leaves the part in doubt:
-//! let kept = serde_json::to_string(&reply)?;
-//! let mut found: ChannelReply = serde_json::from_str(&kept)?;
+//! let mut found = ChannelReply::read(&reply.payload()?)?;
 //! assert_eq!(found.next(&spec, policy, now), NextStep::Unknown);
 //! # Ok::<(), serde_json::Error>(())
 //! ```

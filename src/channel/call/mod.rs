@@ -211,7 +211,9 @@ impl ChannelSpec {
                 let found = found.ok_or_else(|| FillError::Missing(name.to_owned()))?;
                 let url = found
                     .as_str()
-                    .and_then(|text| base::checked(text, &self.hosts));
+                    .and_then(|text| base::checked(text, &self.hosts))
+                    // Behind a query there is no path any more.
+                    .filter(|url| rest.is_empty() || !url.contains('?'));
                 let url = url.ok_or_else(|| CallError::ForeignHost(name.to_owned()))?;
                 let shown = match is_secret(&base.slot) {
                     true => format!("{{{name}}}"),

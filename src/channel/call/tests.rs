@@ -184,6 +184,7 @@ fn a_foreign_address_gets_no_call() {
         "https://hooks.example.com/emea/v3/c"
     );
     for bad in [
+        "https://hooks.example.com/?x=y",
         "https://evil.example.com/",
         "http://hooks.example.com/",
         "https://hooks.example.com@evil.example.com",
@@ -242,7 +243,7 @@ fn every_mistake_of_a_file_is_named_at_once() {
         assert!(all.contains(part), "{part} in\n{all}");
     }
     let found = problems(
-        "[reply]\nlimit = 9\nformat = 'telegramm'\nhosts = ['localhost']\nto.chat = 'jsn:chat'\nto.text = 'json:x'\nto.secret = ['nobody']\nvalues = ['chat']\n[[reply.send]]\nmethod = 'TRACE'\ntarget = '/x?y=1'\nwhen = { room = '*' }\nheaders = { 'X Y' = 'a' }\nbody = { a = '{nothing}' }\n[[reply.send]]\ntarget = 'x/{chat}'\nbody = { a = 'b', c = '{sent}' }\n[[reply.send]]\ntarget = '{chat}'\nkey = 'k'\nbody = { b = 'x{y' }\n[reply.check]\ntarget = '/m'\neach = 'a..b'\nsame = { k = 'v' }\n[reply.typing]\ntarget = '/t'\nbody = { text = '{text}' }\n[reply.sent]\nid = 'a..b'\n",
+        "[reply]\nlimit = 9\nformat = 'telegramm'\nhosts = ['localhost']\nto.chat = 'jsn:chat'\nto.text = 'json:x'\nto.topic = 'json?:t'\nto.secret = ['nobody']\nvalues = ['chat']\n[[reply.send]]\nmethod = 'TRACE'\ntarget = '/x?y=1'\nwhen = { room = '*' }\nheaders = { 'X Y' = 'a' }\nbody = { a = '{nothing}' }\n[[reply.send]]\ntarget = 'x/{chat}'\nbody = { a = 'b', c = '{sent}' }\n[[reply.send]]\ntarget = '{chat}'\nkey = 'k'\nbody = { b = 'x{y' }\n[reply.check]\ntarget = '/m'\neach = 'a..b'\nsame = { k = 'v' }\n[[reply.send]]\ntarget = '{chat}.evil.com'\nbody = { b = '{text}' }\n[[reply.send]]\ntarget = '/r/{topic?}'\nbody = { b = '{text}' }\n[reply.typing]\ntarget = '/t'\nbody = { text = '{text}' }\n[reply.sent]\nid = 'a..b'\n",
     );
     let all = found.join("\n");
     for part in [
@@ -258,6 +259,8 @@ fn every_mistake_of_a_file_is_named_at_once() {
         "is no name of a header",
         "nothing is called {nothing} here",
         "a target begins with a slash",
+        "something stands directly behind the address",
+        "{topic} in a target cannot be absent",
         "{sent} has no value in this call",
         "too many; write it twice",
         "\"a..b\" is no path",

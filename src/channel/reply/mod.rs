@@ -17,6 +17,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -228,6 +229,16 @@ impl ChannelReply {
         };
         reply.parts = parts.into_iter().map(|part| reply.track(part, 0)).collect();
         reply
+    }
+
+    /// Reads a reply that was kept.
+    pub fn read(payload: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(payload)
+    }
+
+    /// The reply as it is kept. It has secrets of the address in it.
+    pub fn payload(&self) -> Result<Bytes, serde_json::Error> {
+        serde_json::to_vec(self).map(Bytes::from)
     }
 
     fn track(&mut self, content: ReplyPart, cuts: u32) -> TrackedPart {

@@ -81,6 +81,11 @@ impl TextTemplate {
         }
     }
 
+    /// True if nothing stands in it.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The text, if the template names no values.
     pub(crate) fn as_fixed(&self) -> Option<String> {
         match self.0.as_slice() {

@@ -78,7 +78,7 @@ fn begin(reply: &mut ChannelReply, spec: &ChannelSpec, now: Timestamp) -> NextSt
 
 /// What a crash leaves: the payload as it was kept.
 fn crash(reply: &ChannelReply) -> ChannelReply {
-    serde_json::from_str(&serde_json::to_string(reply).unwrap()).unwrap()
+    ChannelReply::read(&reply.payload().unwrap()).unwrap()
 }
 
 #[test]

@@ -132,6 +132,11 @@ impl SpecCompiler<'_> {
             self.problems.error_hint(&written.place, what, hint);
             None
         };
+        if let Some(of) = template.slots().find(|of| of.is_optional) {
+            let what = format!("{{{}}} in a target cannot be absent", of.slot.name());
+            let hint = "write it without ?, and a way with when for events that have it";
+            return wrong(&what, hint);
+        }
         if template.begins_with("/") {
             if self.written.api.is_none() && !self.written.is_api_of_source {
                 return wrong("a target below api needs an api", "set reply.api");
@@ -150,9 +155,10 @@ impl SpecCompiler<'_> {
                     let hint = "set reply.hosts to the hosts that such an address may have";
                     return wrong("an address that comes with an event needs hosts", hint);
                 }
-                if rest.slots().next().is_some() && !rest.begins_with("/") {
+                // Without the slash it would make another host of the address.
+                if !rest.is_empty() && !rest.begins_with("/") {
                     let hint = "write a slash behind the address";
-                    return wrong("a value stands directly behind the address", hint);
+                    return wrong("something stands directly behind the address", hint);
                 }
                 Some(TargetTemplate::At {
                     base: base.clone(),
