@@ -199,11 +199,13 @@ impl ChannelSpec {
         match &template.target {
             TargetTemplate::Below(target) => {
                 let api = self.api.as_ref().ok_or(CallError::NoCall)?;
+                let path = filled(target)?;
+                if path == "/" {
+                    // The address of the configuration is the whole one, with its last slash or without.
+                    return Ok((api.0.clone(), api.0.clone()));
+                }
                 let shown = target.shown(values, &is_secret);
-                Ok((
-                    format!("{}{}", api.0, filled(target)?),
-                    format!("{}{shown}", api.0),
-                ))
+                Ok((format!("{}{path}", api.0), format!("{}{shown}", api.0)))
             }
             TargetTemplate::At { base, rest } => {
                 let name = base.slot.name();

@@ -1,6 +1,7 @@
 //! Channels for tests, and the channels of the provider files.
 
 mod bots;
+mod described;
 mod forges;
 mod phones;
 mod slack;
@@ -69,6 +70,9 @@ pub(crate) fn telegram() -> ChannelSpec {
 /// The key of every call in these tests.
 const KEY: Uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
 
+/// A section `[reply]` and an event.
+type TextAndEvent = (&'static str, Value);
+
 /// A channel and the address of an answer to one event.
 struct Chat {
     spec: ChannelSpec,
@@ -85,8 +89,15 @@ impl Chat {
         Self::of(provider_name, &Value::Null, form)
     }
 
+    fn described((text, event): TextAndEvent) -> Self {
+        Self::of_spec(spec(text), &event, &[])
+    }
+
     fn of(provider_name: &str, json: &Value, form: &[(&str, &str)]) -> Self {
-        let spec = provider(provider_name);
+        Self::of_spec(provider(provider_name), json, form)
+    }
+
+    fn of_spec(spec: ChannelSpec, json: &Value, form: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let form: Vec<_> = form.iter().map(owned).collect();
         let event = EventFields {
@@ -117,7 +128,7 @@ impl Chat {
             secrets: ChannelSecrets {
                 token: Some("T0KEN"),
                 basic: Some(("user", "T0KEN")),
-                signing_key: None,
+                signing_key: Some(b"key"),
             },
             event_id: "e1",
             status: "completed",

@@ -210,7 +210,9 @@ impl<'w> SpecCompiler<'w> {
         let call = call?;
         if let Some(key) = &written.key {
             let template = self.text(key, CallKind::Send)?;
-            if !template.slots().any(is_key) || !call.any(is_key) {
+            // A signature over the body has the key among its headers.
+            let is_signed = self.written.auth == ReplyAuth::StandardWebhooks;
+            if !template.slots().any(is_key) || !(is_signed || call.any(is_key)) {
                 let what = "this way has a key, and {key} is not in its call";
                 self.problems.error(&key.place, what);
             }
