@@ -269,6 +269,7 @@ fn default_toml_names_every_setting_it_documents() {
             ("ORDERS_SECRET", "0123456789abcdef"),
             ("WHATSAPP_APP_SECRET", "0123456789abcdef"),
             ("WHATSAPP_VERIFY_TOKEN", "0123456789abcdef"),
+            ("WHATSAPP_TOKEN", "token-of-the-defaults"),
         ])
         .output()
         .expect("check runs");
