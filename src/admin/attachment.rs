@@ -1,4 +1,4 @@
-//! Files that came along: list, delete. Their bytes are not shown here.
+//! Files that came with events: list, delete. Their content is not shown here.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::api::attachment::{AttachmentQuery, KeptFileView, RemovedFileView};
 use crate::api::page::PageView;
 use crate::model::AttachmentId;
 
-/// `GET /attachments`
+/// `GET /attachments`: lists files, the newest first.
 pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
     StrictQuery(query): StrictQuery<AttachmentQuery>,
@@ -23,8 +23,8 @@ pub(super) async fn list(
     Ok(Json(PageView::of(page, KeptFileView::from)))
 }
 
-/// `DELETE /attachments/{id}`: the bytes and the entry. Links to it lead nowhere from now on, and deliveries that are
-/// still owed go without it.
+/// `DELETE /attachments/{id}`: deletes the content and the entry. Links to the file no longer work, and deliveries
+/// that have not ended are sent without it.
 pub(super) async fn remove(
     State(state): State<Arc<AdminState>>,
     PathId(id): PathId<AttachmentId>,

@@ -1,9 +1,9 @@
-//! Who may call the operator's listener.
+//! Access to the operator's listener.
 //!
-//! Three guards, each a layer: the request names this listener as its host (or a page that rebinds its own name to
-//! our address could read answers), it does not come from another site's page, and it carries the token. Wrong tokens
-//! are counted by address; after ten a minute the next ones wait before they are looked at (`guess`), while the right one
-//! still passes.
+//! Three guards, each a layer: the request names this listener as its host (otherwise a page that rebinds its own
+//! name to our address could read answers), it does not come from another site's page, and it carries the token.
+//! Wrong tokens are counted by address. After ten a minute, further tokens of the address wait before they are
+//! compared (`guess`); the right one is still accepted.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -26,7 +26,7 @@ use crate::net::Peer;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// So many in so long; the times of the last ones are all that is kept.
+/// A limit of events in a time span. It keeps the times of the last events only.
 #[derive(Debug)]
 pub(super) struct SlidingWindow {
     most: usize,
@@ -35,7 +35,7 @@ pub(super) struct SlidingWindow {
 }
 
 impl SlidingWindow {
-    /// At most `most` in `span`.
+    /// Permits at most `most` events in `span`.
     pub(super) const fn new(most: usize, span: Duration) -> Self {
         Self {
             most,
@@ -44,16 +44,16 @@ impl SlidingWindow {
         }
     }
 
-    /// When there is room again; none where there is some.
+    /// Gives the time until the next event is permitted, if the limit is reached.
     pub(super) fn full(&self, now: Timestamp) -> Option<Duration> {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that was set back must not shut the door for good.
+        // A clock that was set back must not close the limit for good.
         times.retain(|at| *at <= now && now.since(*at) < self.span);
         let first = times.front().filter(|_| times.len() >= self.most)?;
         Some(self.span.saturating_sub(now.since(*first)))
     }
 
-    /// Counts one, or says when there is room again.
+    /// Counts an event, or gives the time until the next one is permitted.
     pub(super) fn take(&self, now: Timestamp) -> Result<(), Duration> {
         if let Some(wait) = self.full(now) {
             return Err(wait);
@@ -66,7 +66,7 @@ impl SlidingWindow {
     }
 }
 
-/// Layer: the request names this listener.
+/// Layer: refuses a request that does not name this listener as its host.
 pub(super) async fn host(
     State(state): State<Arc<AdminState>>,
     request: Request,
@@ -84,7 +84,7 @@ pub(super) async fn host(
     }
 }
 
-/// Layer: the request comes from no other site's page. Programs send neither header.
+/// Layer: refuses a request of another site's page. Programs send neither of the two headers.
 pub(super) async fn origin(request: Request, next: Next) -> Result<Response, AdminError> {
     let headers = request.headers();
     let site_is_ours = match headers.get(SEC_FETCH_SITE) {
@@ -111,7 +111,7 @@ pub(super) async fn origin(request: Request, next: Next) -> Result<Response, Adm
     }
 }
 
-/// Layer: the request carries the token.
+/// Layer: refuses a request without the token.
 pub(super) async fn token(
     State(state): State<Arc<AdminState>>,
     request: Request,
@@ -138,7 +138,7 @@ pub(super) async fn token(
     }
 }
 
-/// What an `Authorization: Bearer` header shows.
+/// Gives the token of an `Authorization: Bearer` header, if the header occurs once.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
@@ -150,8 +150,8 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
         .then(|| shown.trim_ascii())
 }
 
-/// Whether two secrets are the same. Their digests are compared in constant time, so that neither the first byte that
-/// differs nor the length shows in how long it takes.
+/// Compares two secrets. Their digests are compared in constant time, so that the duration tells neither the first
+/// byte that differs nor the length.
 fn same(a: &[u8], b: &[u8]) -> bool {
     Sha256::digest(a)
         .as_slice()
@@ -159,7 +159,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
         .into()
 }
 
-/// A header that stands there once, as visible text.
+/// Gives the value of a header that occurs once and is visible text.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut lines = headers.get_all(name).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
@@ -168,8 +168,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     line.to_str().ok()
 }
 
-/// Whether a host (with or without a port) is one that this listener goes by: an address, `localhost`, or a name the
-/// operator gave. An address cannot be rebound, so any will do.
+/// True if a host (with or without a port) is one of this listener: an address, `localhost`, or a name of the
+/// configuration. A page cannot rebind an address, so every address is good.
 fn is_ours(host: &str, names: &[String]) -> bool {
     if host.contains('@') {
         return false;

@@ -1,4 +1,4 @@
-//! Budgets of runs: what was spent today.
+//! Budgets of runs for each day.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::api::budget::BudgetView;
 use crate::api::page::PageView;
 use crate::model::Timestamp;
 
-/// `GET /api/v1/budgets`
+/// `GET /budgets`: lists the budgets that were used today.
 pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<PageView<BudgetView>>, AdminError> {
@@ -21,7 +21,7 @@ pub(super) async fn list(
 }
 
 impl AdminState {
-    /// Budgets with the runs that were counted against them, for an answer.
+    /// Makes the views of budgets and of the runs that were counted against them.
     pub(super) fn budget_views(
         &self,
         spent: impl IntoIterator<Item = (String, u64)>,

@@ -13,10 +13,10 @@ use crate::api::delivery::{ChangedDeliveryView, SettleRequest};
 use crate::inbox::Resolution;
 use crate::model::{self, DeliveryId};
 
-/// The longest note of an operator, in bytes.
+/// Longest note of an operator, in bytes.
 const MAX_NOTE: usize = 1000;
 
-/// `POST /deliveries/{id}/cancel`: only what is still pending can be called off.
+/// `POST /deliveries/{id}/cancel`: cancels a delivery that is pending or unmappable.
 pub(super) async fn cancel(
     State(state): State<Arc<AdminState>>,
     PathId(id): PathId<DeliveryId>,
@@ -33,7 +33,7 @@ pub(super) async fn cancel(
     Err(AdminError::Conflict("not_pending", sentence))
 }
 
-/// `POST /deliveries/{id}/settle`: ends what nobody could tell, by an operator's word.
+/// `POST /deliveries/{id}/settle`: ends an unknown delivery as the operator says.
 pub(super) async fn settle(
     State(state): State<Arc<AdminState>>,
     PathId(id): PathId<DeliveryId>,
@@ -74,13 +74,13 @@ pub(super) async fn settle(
     Err(AdminError::Conflict("not_unknown", sentence))
 }
 
-/// The answer to a change of a delivery.
+/// Makes the answer to a change of a delivery.
 fn changed(id: DeliveryId, state: model::DeliveryState) -> Json<ChangedDeliveryView> {
     let state = state.as_str().to_owned();
     Json(ChangedDeliveryView { id, state })
 }
 
-/// Where a delivery stands that could not be changed.
+/// Reads the state of a delivery that could not be changed.
 async fn stands(state: &AdminState, id: DeliveryId) -> Result<model::DeliveryState, AdminError> {
     let event = state.inbox.event(id.event).await?;
     let delivery = event.and_then(|event| {

@@ -1,5 +1,4 @@
-//! Destinations: which there are and how they fare, held and let go by an operator, and called again after a
-//! rest.
+//! Destinations: a list with their condition, holds on them, and a reset of their breakers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +9,8 @@ use axum::http::request::Parts;
 
 use super::AdminState;
 use super::error::AdminError;
+use super::hold::hold;
 use super::page::StrictQuery;
-use super::source::hold;
 use super::waiting::own;
 use crate::api::delivery::WaitView;
 use crate::api::destination::{DestinationView, FareView, ForceQuery, ResetView};
@@ -37,7 +36,7 @@ impl From<&DestinationStatus> for FareView {
     }
 }
 
-/// The destination that a path names.
+/// Destination in a path.
 pub(super) struct PathDestination(Destination);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathDestination {
@@ -54,7 +53,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathDestination {
     }
 }
 
-/// `GET /destinations`: those that a source sends to, and those that are held or in use.
+/// `GET /destinations`: lists the destinations that a source sends to, that are held, or that this process calls.
 pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<PageView<DestinationView>>, AdminError> {
@@ -83,9 +82,9 @@ pub(super) async fn list(
         .iter()
         .flat_map(|dispatcher| dispatcher.destinations())
     {
-        // The operator's come first.
+        // The operator's own calls come first in this list.
         let view = views.entry(fare.destination.clone()).or_default();
-        // What the operator's own calls wait for; another account's are nothing to them.
+        // Only the operator's own calls count here; the failures of another account do not delay them.
         if fare.account == Account::Operator {
             let route = own("", fare.destination.clone());
             view.waits_for = fare
@@ -114,8 +113,8 @@ pub(super) async fn list(
     Ok(Json(PageView::whole(items).with_paused(&holds)))
 }
 
-/// `POST /destinations/{kind}/{id}/pause`: what waits for it is held. Callers with keys of their own name agents that
-/// no source does, so with `force=true` any destination can be held.
+/// `POST /destinations/{kind}/{id}/pause`: holds the deliveries to a destination. Callers with keys of their own name
+/// agents that no source does, so `force=true` holds any destination.
 pub(super) async fn pause(
     State(state): State<Arc<AdminState>>,
     PathDestination(destination): PathDestination,
@@ -127,7 +126,7 @@ pub(super) async fn pause(
         .map(Json)
 }
 
-/// `POST /destinations/{kind}/{id}/resume`
+/// `POST /destinations/{kind}/{id}/resume`: ends the hold on a destination.
 pub(super) async fn resume(
     State(state): State<Arc<AdminState>>,
     PathDestination(destination): PathDestination,
@@ -139,8 +138,8 @@ pub(super) async fn resume(
         .map(Json)
 }
 
-/// `POST /destinations/{kind}/{id}/reset`: it is called again at once, whatever it did or asked for. Every process
-/// judges for itself; this is for the one that is asked.
+/// `POST /destinations/{kind}/{id}/reset`: closes the breaker and ends a pause that the destination asked for. Each
+/// process has breakers of its own; this resets those of the process that is asked.
 pub(super) async fn reset(
     State(state): State<Arc<AdminState>>,
     PathDestination(destination): PathDestination,

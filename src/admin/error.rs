@@ -1,5 +1,5 @@
-//! What may go wrong at the operator's listener, and one match from there to a status. What the caller sees and what
-//! the log gets are two strings: the engine's own words go to the log only.
+//! Errors of the operator's listener, and one match from them to statuses. The caller's text and the log's text are
+//! two strings: the engine's own words are in the log only.
 
 use std::time::Duration;
 
@@ -15,76 +15,76 @@ use crate::ingress::{refusal_of, status_and_sentence};
 use crate::model::Refusal;
 use crate::net::HeadFault;
 
-/// Why an admin request was not done.
+/// Reason why an admin request failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum AdminError {
     /// The head of the request is invalid.
     #[error("what came is no request: {0:?}")]
     InvalidHead(HeadFault),
-    /// `Host` is missing, doubled, or a name that nobody gave this listener.
+    /// The `Host` header is missing, occurs twice, or has a name that is not of this listener.
     #[error("the Host header is not one of this listener's names")]
     Host,
-    /// A browser says that another site's page sent it.
+    /// The browser says that another site's page sent the request.
     #[error("the request comes from another site's page")]
     CrossSite,
-    /// No token, or a wrong one.
+    /// The token is missing or wrong.
     #[error("the token is missing or wrong")]
     Token,
-    /// Too many of those.
+    /// The address has sent too many requests without the right token.
     #[error("too many requests without the token")]
     Guesses(Duration),
-    /// Nothing is routed there.
+    /// No route has this path.
     #[error("nothing answers at this path")]
     NoSuchPath,
-    /// This process does not have the admin role.
+    /// The process does not have the admin role.
     #[error("this process does not have the admin role")]
     NoAdminRole,
-    /// Not this method.
+    /// The route does not have this method.
     #[error("this path does not answer to this method")]
     Method,
-    /// The query cannot be read.
+    /// The query is invalid: a sentence.
     #[error("the query cannot be read: {0}")]
     Query(String),
-    /// The body cannot be read.
+    /// The body is invalid: a sentence.
     #[error("the body cannot be read: {0}")]
     Body(String),
-    /// The body is larger than so many bytes.
+    /// The body is larger than this number of bytes.
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),
-    /// The source cannot read what an operator sends.
+    /// The source cannot map the event that an operator sends.
     #[error("the source cannot read it: {0}")]
     Unmappable(String),
     /// The time limit of a request is over.
     #[error("the request took too long")]
     TimedOut,
-    /// The inbox took too long to look.
+    /// The search in the inbox took too long.
     #[error("the inbox took too long to look")]
     Slow,
-    /// No event or delivery of this id.
+    /// The thing of this kind does not exist.
     #[error("there is no such {0}")]
     NotFound(&'static str),
-    /// Nothing has this name: a sentence.
+    /// The name is not known: a sentence.
     #[error("{0}")]
     Unknown(String),
-    /// It cannot be done as things stand: a code and a sentence.
+    /// The state of things does not permit it: a code and a sentence.
     #[error("{1}")]
     Conflict(&'static str, String),
-    /// Too many replays.
+    /// There were too many replays in the last minute.
     #[error("too many replays")]
     Replays(Duration),
-    /// The attachment store could not do it.
+    /// The attachment store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The handler or a layer panicked.
     #[error("the handler panicked")]
     Panic,
-    /// The inbox could not do it.
+    /// The inbox failed or refused.
     #[error(transparent)]
     Inbox(#[from] InboxError),
 }
 
 impl AdminError {
-    /// One match: which status, which code, which sentence.
+    /// Gives the status, the code and the sentence of each error.
     fn parts(&self) -> (StatusCode, &'static str, String) {
         let (status, code, sentence) = match self {
             Self::InvalidHead(fault) => {
@@ -240,7 +240,7 @@ impl IntoResponse for AdminError {
     }
 }
 
-/// The refusal of an invalid head. This listener has one code for everything that is malformed.
+/// Maps a fault to the refusal with its words. This listener has one code for everything that is malformed.
 fn head_refusal(fault: HeadFault) -> Refusal {
     match refusal_of(fault) {
         Refusal::BadFraming(why) | Refusal::BadTarget(why) => Refusal::BadHead(why),
@@ -248,7 +248,7 @@ fn head_refusal(fault: HeadFault) -> Refusal {
     }
 }
 
-/// Rounded up, at least one.
+/// Rounds up to whole seconds, at least one.
 fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }

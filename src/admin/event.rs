@@ -1,4 +1,4 @@
-//! Events: list, show.
+//! Events: list, show, body.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::intake;
 use crate::mapping::PathMiss;
 use crate::model::{self, Attempt, DeliveryId, EventId};
 
-/// How long a list waits for a delivery that is on its way again.
+/// Time limit for the reason of one event in a list. A delivery that is being sent again is locked for longer.
 const JUST_NOW: Duration = Duration::from_millis(100);
 
-/// `GET /events`
+/// `GET /events`: lists the events that a filter fits.
 pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
     StrictQuery(query): StrictQuery<EventQuery>,
@@ -69,7 +69,7 @@ pub(super) async fn list(
     ))
 }
 
-/// Why the last delivery of an event ended as it did, where it did not end well: its last try.
+/// Reads the last attempt of an event's last delivery, if that is dead or unknown.
 async fn reason(state: &AdminState, event: &EventSummary) -> Result<Option<Attempt>, AdminError> {
     let Some(number) = event
         .states
@@ -90,14 +90,15 @@ async fn reason(state: &AdminState, event: &EventSummary) -> Result<Option<Attem
         event: event.id,
         number,
     };
-    // It has ended. Only one that was sent again just now is waited for; its old reason says nothing any more.
+    // The delivery has ended. The read waits only if it was sent again just now, and then its old reason is out of
+    // date.
     match tokio::time::timeout(JUST_NOW, state.inbox.ended(id)).await {
         Ok(ended) => Ok(ended?.and_then(|mut delivery| delivery.tries.pop())),
         Err(_) => Ok(None),
     }
 }
 
-/// `GET /events/{id}`
+/// `GET /events/{id}`: shows an event with all its parts.
 pub(super) async fn show(
     State(state): State<Arc<AdminState>>,
     PathId(id): PathId<EventId>,
@@ -125,7 +126,7 @@ pub(super) async fn show(
     )))
 }
 
-/// Why configured paths found nothing in an event: its source reads it once more, as it is configured now.
+/// Maps an event once more, as its source is configured now, and gives the configured paths that find nothing in it.
 fn notes(state: &AdminState, event: &EventDetail) -> Vec<PathMiss> {
     let Some(source) = state.compiled.get(&event.summary.source) else {
         return Vec::new();
@@ -133,7 +134,8 @@ fn notes(state: &AdminState, event: &EventDetail) -> Vec<PathMiss> {
     source.mapping.explain(&intake::request_of(event)).notes
 }
 
-/// `GET /events/{id}/body`: the body as it came, whole. It is somebody else's, so it is never shown in a page.
+/// `GET /events/{id}/body`: gives the whole body as it was received. It is a third party's, so a browser must not
+/// show it as a page.
 pub(super) async fn body(
     State(state): State<Arc<AdminState>>,
     PathId(id): PathId<EventId>,

@@ -1,8 +1,8 @@
-//! How often an address has shown a wrong token, and how long its next one waits.
+//! Limit of wrong tokens for each address.
 //!
-//! What is promised: an address that has guessed too often waits before each further token is looked at, and only a few
-//! of its tokens wait at a time, so that guessing is slow whatever is guessed. Nobody else waits for it: not the
-//! operator at another address, and the one at the same address has the right token looked at after that wait.
+//! Promises: an address that has sent too many wrong tokens waits before each further token is compared, and only a
+//! few of its tokens wait at the same time, so guessing is slow. No other address waits for it. The operator at the
+//! same address has the right token accepted after that wait.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,26 +12,26 @@ use std::time::Duration;
 use super::auth::SlidingWindow;
 use crate::model::{Timestamp, bucket};
 
-/// How long a token of an address that has guessed too often waits.
+/// Wait before a token of such an address is compared.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// How many of its tokens wait at a time.
+/// Tokens of one address that wait at the same time.
 const WAITING: usize = 4;
 
-/// Addresses that are remembered at most.
+/// Largest number of addresses with a count of their own.
 const MAX_ADDRESSES: usize = 1024;
 
-/// The guesses of all addresses.
+/// Wrong tokens of all addresses.
 #[derive(Debug)]
 pub(super) struct Guesses {
     most: usize,
     span: Duration,
     addresses: Mutex<HashMap<IpAddr, Arc<Guesser>>>,
-    /// All addresses for which there was no room.
+    /// Shared count of the addresses beyond that number.
     others: Arc<Guesser>,
 }
 
-/// An address that has shown a wrong token.
+/// Wrong tokens of one address.
 #[derive(Debug)]
 pub(super) struct Guesser {
     window: SlidingWindow,
@@ -39,7 +39,7 @@ pub(super) struct Guesser {
 }
 
 impl Guesses {
-    /// At most `most` in `span` until an address has to wait.
+    /// Permits `most` wrong tokens in `span` before an address has to wait.
     pub(super) fn new(most: usize, span: Duration) -> Self {
         Self {
             most,
@@ -49,7 +49,8 @@ impl Guesses {
         }
     }
 
-    /// Waits as long as a token of this address has to; an error says when to come back, its token unseen.
+    /// Waits before a token of this address is compared. The error has the time until the next attempt; its token was
+    /// not compared.
     pub(super) async fn wait(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
         let found = self.held().get(&bucket(address)).cloned();
         let Some(wait) = found.as_ref().and_then(|guesser| guesser.window.full(now)) else {
@@ -62,11 +63,11 @@ impl Guesses {
         Ok(())
     }
 
-    /// Counts a wrong token; over the limit, when there is room again.
+    /// Counts a wrong token. Over the limit, the error has the time until the next attempt.
     pub(super) fn count(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
         let mut addresses = self.held();
         if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&bucket(address)) {
-            // Whoever has to wait is not forgotten for others.
+            // An address that has to wait keeps its count; only others make room for a new one.
             addresses.retain(|_, guesser| guesser.window.full(now).is_some());
         }
         let guesser = if addresses.len() < MAX_ADDRESSES || addresses.contains_key(&bucket(address))

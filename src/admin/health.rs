@@ -1,4 +1,4 @@
-//! Live, ready, metrics. A probe learns one word and nothing of the inside.
+//! Identity, health and metrics of the gateway. A probe learns one word.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use crate::inbox::{InboxError, Pause, SourceFare, Usage};
 use crate::model::{self, Timestamp};
 use crate::telemetry::SourceGauges;
 
-/// The Prometheus text form, version 0.0.4.
+/// Media type of the Prometheus text format, version 0.0.4.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The word for deliveries that needed an operator and do so no more.
+/// State in the metrics of deliveries that needed an operator and do not any more.
 const CLOSED: &str = "closed";
 
-/// How long the inbox may take to say that it is ready.
+/// Time limit for the inbox to say that it is ready.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// `GET /api/v1`: which gateway this is, since when it runs, and what its inbox holds. What the inbox cannot say is
-/// null.
+/// `GET /api/v1`: shows the identity of the gateway and the content of its inbox. A part that the inbox cannot tell
+/// is null.
 pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<GatewayView> {
     let standing = state.inbox.replica_status();
     let usage = match state.inbox.usage().await {
@@ -71,7 +71,7 @@ pub(super) async fn gateway(State(state): State<Arc<AdminState>>) -> Json<Gatewa
     })
 }
 
-/// The word for the standing of a process among those that share its inbox.
+/// Names the standing of a process among those that share its inbox.
 pub(super) const fn standing_word(is_good: bool) -> &'static str {
     if is_good { "good" } else { "lost" }
 }
@@ -86,17 +86,17 @@ impl From<Usage> for DiskView {
     }
 }
 
-/// `GET /health/live`: the process answers.
+/// `GET /health/live`: answers if the process runs.
 pub(super) async fn live() -> Json<HealthView> {
     Json(HealthView::good("live"))
 }
 
-/// `GET /health/ready`: events are taken and can be kept.
+/// `GET /health/ready`: answers 200 if the process accepts events and can store them.
 pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> (StatusCode, Json<HealthView>) {
     match unready(&state).await {
         None => {
             let mut answer = HealthView::good("ready");
-            // Events are taken all the same; nothing of them goes out.
+            // Events are accepted in this case too, but they are not sent.
             let holds = tokio::time::timeout(PATIENCE, state.inbox.pauses()).await;
             if holds.is_ok_and(|holds| {
                 holds.is_ok_and(|holds| holds.iter().any(|(hold, _)| *hold == Pause::All))
@@ -122,7 +122,7 @@ pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> (StatusCode, 
     }
 }
 
-/// Why not, in a word.
+/// Gives the reason why the process does not accept events, in a stable word.
 pub(super) async fn unready(state: &AdminState) -> Option<&'static str> {
     if !state.serving.load(Ordering::Acquire) {
         return Some("draining");
@@ -140,12 +140,12 @@ pub(super) async fn unready(state: &AdminState) -> Option<&'static str> {
     }
 }
 
-/// `GET /metrics`: the counters, and what the inbox holds at this moment.
+/// `GET /metrics`: gives the counters, and gauges of the inbox as it is now.
 pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
     let fares = state.in_time(state.inbox.source_fares()).await;
     match state.inbox.counts().await {
         Ok(counts) => {
-            // A state that nothing is in any more is not counted; its gauge must fall to zero.
+            // The inbox does not count a state that no delivery is in; its gauge must fall to zero.
             let mut kept = BTreeMap::new();
             let names = state
                 .sources
@@ -166,7 +166,7 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
                 state.metrics.kept(source, state_word, count);
             }
         }
-        // The counters are as good as ever, and a silent scrape would hide that the inbox is ill.
+        // The counters are still right, and a scrape without an answer would hide that the inbox failed.
         Err(error) => tracing::error!(%error, "cannot count what the inbox holds"),
     }
     match fares {
@@ -184,8 +184,8 @@ pub(super) async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
     ([(CONTENT_TYPE, PROMETHEUS)], state.metrics.text()).into_response()
 }
 
-/// Counts what needs an operator by the last delivery of each event, so that a replay that went well takes it off the
-/// gauge. What did so once and does no more, being replayed or removed since, is `closed`: the sum stays as it was.
+/// Counts the events that need an operator by the state of their last delivery, so that a successful replay lowers
+/// the gauge. Earlier ones, replayed or removed since, are counted as `closed`: the sum stays the same.
 fn closed<'a>(kept: &mut BTreeMap<(&'a str, &'a str), u64>, fares: &[SourceFare]) {
     let names: BTreeSet<&str> = kept.keys().map(|(name, _)| *name).collect();
     let none = SourceFare::default();
@@ -197,7 +197,7 @@ fn closed<'a>(kept: &mut BTreeMap<(&'a str, &'a str), u64>, fares: &[SourceFare]
         let mut closed = 0;
         for (state, open) in open(fare) {
             let total = kept.entry((name, state)).or_default();
-            // Beyond what is looked at, the total is nearer.
+            // Above the number that is examined, the total is the better estimate.
             if open < LOOKED_AT as u64 {
                 closed += total.saturating_sub(open);
                 *total = open.min(*total);
@@ -207,7 +207,7 @@ fn closed<'a>(kept: &mut BTreeMap<(&'a str, &'a str), u64>, fares: &[SourceFare]
     }
 }
 
-/// What of a source needs an operator, by the state of the last delivery.
+/// Gives the numbers of a source's events that need an operator, by the state of the last delivery.
 pub(super) fn open(fare: &SourceFare) -> [(&'static str, u64); 3] {
     [
         (model::DeliveryState::Dead.as_str(), fare.dead),
@@ -216,7 +216,7 @@ pub(super) fn open(fare: &SourceFare) -> [(&'static str, u64); 3] {
     ]
 }
 
-/// Sets what is measured of sources: those that are configured, and those that there are events of.
+/// Sets the gauges of all sources that are configured or that have events.
 fn sources(state: &AdminState, fares: &[SourceFare]) {
     let now = state.clock.now();
     let none = SourceFare::default();

@@ -1,4 +1,4 @@
-//! Replays in bulk: a plan, a job, and how it goes. The work is done by [`crate::dispatch::replay`].
+//! Replays in bulk: plan, start, progress, change. [`crate::dispatch::replay`] does the work.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,21 +18,21 @@ use crate::dispatch::replay::{ReplayRefused, left_out, owed_again, takes};
 use crate::inbox::{EventFilter, EventSummary, Job, JobState, NewJob};
 use crate::model::{FilterWords, Timestamp};
 
-/// Events a minute where nobody says, and at most.
+/// Events a minute: the default and the limit.
 const DEFAULT_PACE: u32 = 60;
 const MAX_PACE: u32 = 6000;
 
-/// How far events are counted.
+/// Largest number of events that is counted.
 const MOST: u64 = 1_000_000;
 
-/// How many of the oldest are looked at for what cannot be replayed, and how many at once.
+/// Number of the oldest events that a plan examines one by one, and the size of a page of them.
 const SAMPLE: usize = 1000;
 const PAGE: usize = 200;
 
-/// How many replays may be under way.
+/// Largest number of replays that have not ended.
 const UNDER_WAY: usize = 10;
 
-/// `POST /replays/plan`: what would be done. Changes nothing.
+/// `POST /replays/plan`: shows what a replay would do. It changes nothing.
 pub(super) async fn plan(
     State(state): State<Arc<AdminState>>,
     JsonBody(wanted): JsonBody<ReplayRequest>,
@@ -66,7 +66,7 @@ pub(super) async fn plan(
         pace,
         takes_s: takes(count.min(MOST), pace).as_secs(),
         oldest,
-        // A page may be short although there is more.
+        // A page may have fewer entries than its limit although more events follow.
         newest: newest.items.first().map(EdgeView::new),
         looked_at,
         left_out: counts
@@ -80,7 +80,7 @@ pub(super) async fn plan(
     }))
 }
 
-/// The oldest events of a filter.
+/// Reads the oldest events that a filter fits.
 async fn sample(
     state: &AdminState,
     filter: &EventFilter,
@@ -103,7 +103,8 @@ async fn sample(
     Ok(sample)
 }
 
-/// Why an event would be left out. Only what no configured source has is read whole.
+/// Gives the reason why a replay would leave out an event. An event is read whole only if its source is not
+/// configured.
 async fn why_not(
     state: &AdminState,
     filter: &EventFilter,
@@ -125,7 +126,7 @@ async fn why_not(
     }
 }
 
-/// `POST /replays`
+/// `POST /replays`: starts a replay.
 pub(super) async fn begin(
     State(state): State<Arc<AdminState>>,
     JsonBody(wanted): JsonBody<ReplayRequest>,
@@ -179,7 +180,7 @@ pub(super) async fn begin(
 }
 
 impl ReplayRequest {
-    /// The words as they are kept, what they mean, and the pace.
+    /// Reads the request: the words as they are kept, their meaning, and the pace.
     fn read(self, state: &AdminState) -> Result<(FilterWords, EventFilter, u32), AdminError> {
         if !self.all && !self.filter.restricts() {
             let sentence = "The filter leaves nothing out. Name a source, a state or a time, or say \"all\": true.";
@@ -188,11 +189,11 @@ impl ReplayRequest {
         let pace = self.pace.unwrap_or(DEFAULT_PACE);
         judge_pace(pace)?;
         let mut words = self.filter;
-        // What comes in from now on is not old, and what the job makes is not to be replayed by it.
+        // Later events are not part of the replay, nor are the deliveries that it makes itself.
         words
             .until
             .get_or_insert_with(|| state.clock.now().to_string());
-        // What a filter of the source held back stays there unless an operator says otherwise.
+        // Events that a filter of the source held back are replayed only if the operator says so.
         words.filtered.get_or_insert(false);
         let filter = words.filter().map_err(AdminError::Body)?;
         state.can_search(&filter)?;
@@ -210,7 +211,7 @@ fn judge_pace(pace: u32) -> Result<(), AdminError> {
     }
 }
 
-/// `GET /replays`: the last ones, newest first.
+/// `GET /replays`: lists the last replays, the newest first.
 pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<PageView<JobView>>, AdminError> {
@@ -221,7 +222,7 @@ pub(super) async fn list(
     )))
 }
 
-/// `GET /replays/{id}`
+/// `GET /replays/{id}`: shows a replay.
 pub(super) async fn show(
     State(state): State<Arc<AdminState>>,
     PathId(JobId(id)): PathId<JobId>,
@@ -238,7 +239,7 @@ pub(super) async fn show(
     )))
 }
 
-/// `POST /replays/{id}`
+/// `POST /replays/{id}`: changes the state or the pace of a replay.
 pub(super) async fn steer(
     State(state): State<Arc<AdminState>>,
     PathId(JobId(id)): PathId<JobId>,
@@ -296,7 +297,7 @@ impl JobView {
             .total
             .saturating_sub(job.done.saturating_add(job.skipped));
         let eta = (job.state == JobState::Running).then(|| now + takes(left, job.pace));
-        // What is kept was written here; what is no JSON all the same is shown as a text.
+        // This program wrote the filter that is kept; should it not be JSON, the answer has null.
         let filter =
             RawValue::from_string(job.filter).unwrap_or_else(|_| RawValue::NULL.to_owned());
         Self {

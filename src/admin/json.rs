@@ -11,13 +11,13 @@ use serde::de::DeserializeOwned;
 
 use super::error::AdminError;
 
-/// The largest body where an event's own is not in it.
+/// Largest body of a request that does not hold the body of an event.
 pub(super) const MAX_BODY: u64 = 64 * 1024;
 
 /// Time limit for the whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The longest complaint about a body.
+/// Longest error message about a body, in characters.
 const MAX_COMPLAINT: usize = 300;
 
 /// A body that was read into `T`. An empty body counts as an empty object.
@@ -31,7 +31,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// The bytes of a body that a handler reads into `T` itself, because it words the errors of that.
+/// Bytes of a body that a handler reads into `T` itself, in order to word the errors.
 pub(super) struct JsonBytes<T>(pub(super) Bytes, pub(super) PhantomData<T>);
 
 impl<T, S: Send + Sync> FromRequest<S> for JsonBytes<T> {

@@ -1,4 +1,4 @@
-//! The keys of the gateway's own: what they are good for and how they were used. No key is ever shown.
+//! The gateway's own keys: rights and use. No answer has a key.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::config::GatewayKey;
 use crate::inbox::budget::of_key;
 use crate::telemetry::Use;
 
-/// `GET /keys`
+/// `GET /keys`: lists the keys by their names.
 pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<PageView<KeyView>>, AdminError> {
@@ -60,7 +60,7 @@ impl From<Use> for UseView {
     }
 }
 
-/// The use of two keys as if they were one.
+/// Adds up the uses of two keys.
 fn together(a: UseView, b: UseView) -> UseView {
     UseView {
         first: a.first.min(b.first),

@@ -20,7 +20,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use super::error::AdminError;
-use super::{AdminState, auth, replay};
+use super::{AdminState, auth, resend};
 use crate::net::HeadFault;
 
 /// Time limit of a request. It is longer than the longest reconciliation, which takes five minutes.
@@ -62,7 +62,7 @@ impl AdminState {
     /// The largest body of a request.
     pub(super) fn largest_request(&self) -> u64 {
         let own = self.compiled.iter().filter_map(|source| source.max_body);
-        replay::max_request(own.fold(self.max_body, u64::max))
+        resend::max_request(own.fold(self.max_body, u64::max))
     }
 }
 

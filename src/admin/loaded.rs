@@ -1,5 +1,5 @@
-//! Which configuration holds: how often one was loaded, since when it holds, what of it holds after a restart only, and
-//! whether a later one was refused. An operator may have it read again.
+//! The record of loaded configurations: their number, the settings that need a restart, the last one that was
+//! refused. An operator can have the configuration loaded again.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -13,32 +13,32 @@ use super::error::AdminError;
 use crate::api::status::{LoadedView, RefusedConfig, ReloadView};
 use crate::model::Timestamp;
 
-/// How long an operator waits for a configuration to be read and to hold.
+/// Time limit for the load of a configuration.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// An operator's word that the configuration is to be read again. What becomes of it is answered here.
+/// Order of an operator to load the configuration again. The answer goes through it.
 pub type ReloadOrder = oneshot::Sender<ReloadAnswer>;
 
-/// What became of an order to reload.
+/// Result of an order to load the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadAnswer {
-    /// It holds.
+    /// The new configuration is in force.
     Taken,
-    /// It does not, and this is why; the one before holds.
+    /// The new configuration was refused for these reasons; the old one is in force.
     Refused(Vec<String>),
 }
 
-/// What is known of the configuration that holds. It outlives each.
+/// Record of the configurations of this process. It outlives each of them.
 #[derive(Debug)]
 pub struct Loaded {
     started_at: Timestamp,
     now: Mutex<LoadedView>,
-    /// Where orders go, in a process that reads its configuration again.
+    /// Receiver of orders, in a process that can load its configuration again.
     orders: OnceLock<mpsc::Sender<ReloadOrder>>,
 }
 
 impl Loaded {
-    /// The first one holds.
+    /// Starts the record with the configuration that the process was started with.
     pub fn new(now: Timestamp, digest: String) -> Self {
         let first = LoadedView {
             generation: 1,
@@ -54,18 +54,18 @@ impl Loaded {
         }
     }
 
-    /// Since when the process runs.
+    /// Gives the start of the process.
     pub(super) const fn started_at(&self) -> Timestamp {
         self.started_at
     }
 
-    /// Orders to read the configuration again go there from now on.
+    /// Sets the receiver of orders.
     pub fn take_orders(&self, orders: mpsc::Sender<ReloadOrder>) {
-        // The first one counts: a process has one configuration.
+        // Only the first call counts: a process has one configuration.
         let _ = self.orders.set(orders);
     }
 
-    /// Another one holds from now on, but for these settings.
+    /// Records that another configuration is in force, without the changes to these settings.
     pub fn next(&self, now: Timestamp, digest: String, restart_for: Vec<String>) {
         let mut loaded = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = loaded.generation + 1;
@@ -78,7 +78,7 @@ impl Loaded {
         };
     }
 
-    /// One was read and is not taken.
+    /// Records that a configuration was read and refused.
     pub fn refuse(&self, at: Timestamp, why: String) {
         self.now
             .lock()
@@ -86,7 +86,7 @@ impl Loaded {
             .refused = Some(RefusedConfig { at, why });
     }
 
-    /// What is known.
+    /// Gives the record for an answer.
     pub(super) fn view(&self) -> LoadedView {
         self.now
             .lock()
@@ -95,7 +95,7 @@ impl Loaded {
     }
 }
 
-/// `POST /reload`: has this process read its configuration again, and answers when it holds.
+/// `POST /reload`: has this process load its configuration again, and answers when that is done.
 pub(super) async fn reload(
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<ReloadView>, AdminError> {
@@ -114,7 +114,7 @@ pub(super) async fn reload(
     };
     match tokio::time::timeout(LONGEST, answer).await {
         Ok(Some(ReloadAnswer::Taken)) => {
-            // The sources of this state are those of before.
+            // This state still has the old sources; the record is the same for both.
             Ok(Json(ReloadView {
                 configuration: state.loaded.view(),
             }))

@@ -5,14 +5,17 @@
 //! are. Each change by an operator is one line of the log, with the field `audit`.
 
 mod attachment;
+mod attention;
 mod auth;
 mod budget;
 mod delivery;
 mod destination;
+mod enrolment;
 mod error;
 mod event;
 mod guess;
 mod health;
+mod hold;
 mod job;
 mod json;
 mod key;
@@ -23,7 +26,9 @@ mod name;
 mod openapi;
 mod page;
 mod reconcile;
+mod refused;
 mod replay;
+mod resend;
 mod routes;
 mod secret;
 mod source;

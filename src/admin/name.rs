@@ -1,5 +1,5 @@
-//! What an operator names: ids by a beginning that only one has, sources and destinations that there are. A name that
-//! nothing has is an error with the nearest one, never an empty answer.
+//! Names in the requests of an operator: beginnings of ids, sources, destinations. A name that does not exist is an
+//! error with the most similar name, never an empty answer.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -14,13 +14,13 @@ use crate::config::section::nearest;
 use crate::inbox::{EventFilter, Pause};
 use crate::model::{AttachmentId, DeliveryId, Destination, EventId};
 
-/// How many of several ids that begin so are told.
+/// Largest number of ids in the message that a beginning is ambiguous.
 const TOLD: usize = 5;
 
-/// The shortest beginning of a destination's id.
+/// Shortest beginning of a destination's id.
 const MIN_BEGINNING: usize = 4;
 
-/// The id in a path. What is no id of its kind names nothing.
+/// Id in a path. A text that is no id of this kind is answered with 404.
 pub(super) struct PathId<T>(pub(super) T);
 
 impl<T: FromStr + IdKind> FromRequestParts<Arc<AdminState>> for PathId<T> {
@@ -53,12 +53,12 @@ impl FromStr for JobId {
     }
 }
 
-/// What an id names, in a word; and the one that begins so.
+/// Kind of an id, which knows its noun and how to find an id by its beginning.
 pub(super) trait IdKind: Send + Sized {
-    /// The word.
+    /// Noun of the kind for messages.
     const WORD: &'static str;
 
-    /// The only one that begins with a text, where that can be looked up.
+    /// Finds the only id that begins with a text, if the kind permits it.
     fn begins(
         _text: &str,
         _state: &AdminState,
@@ -116,7 +116,7 @@ impl IdKind for AttachmentId {
     const WORD: &'static str = "attachment";
 }
 
-/// The only event of a span.
+/// Finds the only event in a range of ids.
 async fn only(
     state: &AdminState,
     text: &str,
@@ -145,7 +145,7 @@ fn ambiguous(text: &str, ids: impl ExactSizeIterator<Item = String>) -> AdminErr
 }
 
 impl AdminState {
-    /// Says where there is no source of a name: none is configured, and no event came by one.
+    /// Refuses the name of a source that is not configured and that no event came by.
     pub(super) async fn check_source(&self, name: Option<&str>) -> Result<(), AdminError> {
         let Some(name) = name.filter(|name| self.source(name).is_none()) else {
             return Ok(());
@@ -188,8 +188,8 @@ impl AdminState {
         )))
     }
 
-    /// The destination that is meant: one that there is, or the only one that begins so. Callers with keys of their own
-    /// name agents that no source does, so `force` takes any.
+    /// Finds a known destination by its name, or by a beginning that only one has. Callers with keys of their own
+    /// name agents that no source does, so `force` accepts any name.
     pub(super) async fn destination(
         &self,
         named: Destination,

@@ -1,5 +1,5 @@
-//! Cursor paging, and queries in general: everything in them is read strictly and bounded. What cannot be read is
-//! said, never passed over, so that a misspelt filter does not show everything.
+//! Queries and pages. Everything in a query is read strictly and bounded; an error says what cannot be read, so that
+//! a misspelt filter does not show everything.
 
 use std::time::Duration;
 
@@ -23,20 +23,20 @@ use crate::inbox::{EventFilter, Page, Pause};
 use crate::model::FilterWords;
 use crate::model::Timestamp;
 
-/// How many where nobody says, and at most.
+/// Entries of a page: the default and the limit.
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
 
-/// How many refused requests are listed at most: all that are kept.
+/// Largest number of refused requests in a list: all that are kept.
 const MAX_REFUSED: usize = 1024;
 
-/// The longest name of a source.
+/// Longest name of a source.
 const MAX_NAME: usize = 64;
 
-/// The longest complaint about a query.
+/// Longest error message about a query, in characters.
 const MAX_COMPLAINT: usize = 300;
 
-/// A query, read into `T`.
+/// A query that was read into `T`.
 pub(super) struct StrictQuery<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictQuery<T> {
@@ -50,12 +50,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictQuery<T>
     }
 }
 
-/// What is wrong with a query, in plain words.
+/// Words an error of the query reader plainly.
 fn complaint(text: &str) -> String {
     let text = text
         .strip_prefix("Failed to deserialize query string: ")
         .unwrap_or(text);
-    // The reader puts the key before its sentence.
+    // The reader puts the key in front of its sentence.
     let text = text
         .split_once(": ")
         .filter(|(key, _)| !key.contains(' '))
@@ -79,21 +79,21 @@ fn complaint(text: &str) -> String {
 }
 
 impl DryRunQuery {
-    /// Whether.
+    /// Reads the flag; false if it is missing.
     pub(super) fn dry_run(&self) -> Result<bool, AdminError> {
         Ok(truth("dry_run", self.dry_run.as_deref())?.unwrap_or(false))
     }
 }
 
 impl ForceQuery {
-    /// Whether.
+    /// Reads the flag; false if it is missing.
     pub(super) fn force(&self) -> Result<bool, AdminError> {
         Ok(truth("force", self.force.as_deref())?.unwrap_or(false))
     }
 }
 
 impl AttachmentQuery {
-    /// Where to begin, and how many.
+    /// Reads the cursor and the limit of a page.
     pub(super) fn page(&self) -> Result<(Option<i64>, usize), AdminError> {
         let EventFilter { cursor, limit, .. } = EventQuery {
             cursor: self.cursor.clone(),
@@ -106,7 +106,7 @@ impl AttachmentQuery {
 }
 
 impl ConfirmQuery {
-    /// The fingerprint.
+    /// Reads the fingerprint, which is required.
     pub(super) fn fingerprint(self) -> Result<String, AdminError> {
         let is_one =
             |text: &String| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -117,12 +117,12 @@ impl ConfirmQuery {
     }
 }
 
-/// How long a window is open where nobody says, and at most.
+/// Duration of an enrolment window: the default and the limit.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 const MAX_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 impl EnrolQuery {
-    /// How long.
+    /// Reads the duration of the window.
     pub(super) fn span(&self) -> Result<Duration, AdminError> {
         let span =
             |text: &str| unit::duration(text).filter(|span| !span.is_zero() && *span <= MAX_WINDOW);
@@ -132,7 +132,7 @@ impl EnrolQuery {
 }
 
 impl EventQuery {
-    /// As the inbox wants it.
+    /// Reads the query as a filter of the inbox.
     pub(super) fn filter(self) -> Result<EventFilter, AdminError> {
         let limit = limit(self.limit.as_deref(), MAX_LIMIT)?;
         let order = |text: &str| match text {
@@ -169,19 +169,19 @@ impl EventQuery {
 }
 
 impl RefusedQuery {
-    /// Of which source.
+    /// Reads the name of the source.
     pub(super) fn source(&self) -> Result<Option<String>, AdminError> {
         source(self.source.as_deref())
     }
 
-    /// From when on.
+    /// Reads the begin of the time span.
     pub(super) fn since(&self) -> Result<Option<Timestamp>, AdminError> {
         read(self.since.as_deref(), Timestamp::parse, || {
             "since must be a time like 2026-01-31T12:00:00Z (in an address, write + as %2B).".into()
         })
     }
 
-    /// How many at most.
+    /// Reads the limit of the list.
     pub(super) fn limit(&self) -> Result<usize, AdminError> {
         Ok(limit(self.limit.as_deref(), MAX_REFUSED)?.unwrap_or(MAX_REFUSED))
     }
@@ -221,7 +221,7 @@ fn read<T>(
 }
 
 impl<T> PageView<T> {
-    /// A page of the inbox, each entry made into its view.
+    /// Makes a page of views from a page of the inbox.
     pub(super) fn of<U>(page: Page<U>, view: impl FnMut(U) -> T) -> Self {
         Self {
             items: page.items.into_iter().map(view).collect(),
@@ -230,7 +230,7 @@ impl<T> PageView<T> {
         }
     }
 
-    /// The same, with what is held.
+    /// Adds the holds of an operator.
     pub(super) fn with_paused(self, holds: &[(Pause, Timestamp)]) -> Self {
         Self {
             paused: paused_list(holds),
@@ -239,7 +239,7 @@ impl<T> PageView<T> {
     }
 }
 
-/// A cursor says nothing to its reader, and its first byte lets its form change.
+/// Writes a cursor. It is opaque to callers, and its first byte is the version of its form.
 fn write_cursor(next: i64) -> String {
     let mut bytes = vec![1];
     bytes.extend_from_slice(&next.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Reading a provider's own log: what never arrived, and pulling it in.
+//! Reconciliation on demand: reads the provider's log and accepts the events that are missing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,12 @@ use crate::config::unit;
 use crate::model::Timestamp;
 use crate::reconcile::{ReconcileRefusal, ReconcileRequest, Report, ReportLine};
 
-/// The longest complaint about a body.
+/// Longest error message about a body, in characters.
 const MAX_COMPLAINT: usize = 300;
 
-/// `POST /sources/{name}/reconcile` with `{"since": "2h", "until": …, "dry_run": true}`
-pub(super) async fn reconcile(
+/// `POST /sources/{name}/reconcile` with `{"since": "2h", "until": …, "dry_run": true}`: reads the log and answers
+/// with a report.
+pub(super) async fn run(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
     JsonBytes(body, _): JsonBytes<ReconcileBody>,
@@ -105,7 +106,7 @@ fn refused(why: ReconcileRefusal, name: &str) -> AdminError {
     }
 }
 
-/// A span in whole hours, or minutes where it is short.
+/// Writes a duration in whole hours, or in minutes if it is shorter than two hours.
 fn whole(span: Duration) -> String {
     match span.as_secs() / 60 {
         minutes if minutes >= 120 => format!("{}h", minutes / 60),

@@ -1,42 +1,28 @@
-//! One event, owed again or sent again with changes. The event that was there stays as it is.
+//! One event, delivered again as it is. The old deliveries stay as they are.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use serde_json::Value;
+use axum::extract::State;
+use axum::http::StatusCode;
 
+use super::AdminState;
 use super::error::AdminError;
 use super::name::PathId;
 use super::page::StrictQuery;
-use super::{AdminState, json};
-use crate::api::replay::{
-    DryRunOr, DryRunQuery, DryRunView, EventChanges, ReplayView, RequestView, ResendView,
-};
+use crate::api::replay::{DryRunOr, DryRunQuery, DryRunView, ReplayView, RequestView};
 use crate::dispatch::replay::{ReplayRefused, mapped_anew, owed_again};
 use crate::inbox::{Anew, EventDetail, Replayed, SealedCall};
-use crate::intake::{self, Trust};
-use crate::model::{
-    Accepted, DeliveryId, EventId, NewDelivery, NewEvent, Received, Refusal, RequestId, Timestamp,
-};
-use crate::source::Source;
+use crate::intake;
+use crate::model::{DeliveryId, EventId, NewDelivery, Timestamp};
 use crate::upstream::Call;
 
-/// The header of a resent event that names the event it came from.
-pub(super) const RESENT_FROM: &str = "sluicegate-resent-from";
-
-/// What stands for a key.
+/// Text in place of a secret.
 const MASK: &str = "***";
 
-/// `POST /events/{id}/replay`: owes the event again, to where its source sends events now. With `dry_run=true` it
-/// only shows the request that would go out.
-pub(super) async fn replay(
+/// `POST /events/{id}/replay`: makes a new delivery of an event, to the current destination of its source. With
+/// `dry_run=true` it only shows the request that would be sent.
+pub(super) async fn make(
     State(state): State<Arc<AdminState>>,
     PathId(id): PathId<EventId>,
     StrictQuery(query): StrictQuery<DryRunQuery>,
@@ -88,7 +74,7 @@ pub(super) async fn replay(
     ))
 }
 
-/// Owes the event once more. Two operators at once are not to owe it under one number.
+/// Commits the new delivery. Two operators at the same time must not use the same number for it.
 async fn owe_again(
     state: &AdminState,
     id: EventId,
@@ -111,7 +97,7 @@ async fn owe_again(
     }
 }
 
-/// Maps an event anew that could not be mapped when it came; gives what of that is to be kept.
+/// Maps an event again that was unmappable, and gives the result to keep.
 fn remapped(state: &AdminState, event: &mut EventDetail) -> Result<Option<Anew>, AdminError> {
     if event.is_unmapped() && state.source(&event.summary.source).is_none() {
         return Err(cannot(ReplayRefused::SourceGone, &event.summary.source));
@@ -125,8 +111,8 @@ fn remapped(state: &AdminState, event: &mut EventDetail) -> Result<Option<Anew>,
     })
 }
 
-/// Why one event cannot be owed again, for people.
-fn cannot(why: ReplayRefused, source: &str) -> AdminError {
+/// Makes the error for an event that cannot be replayed.
+pub(super) fn cannot(why: ReplayRefused, source: &str) -> AdminError {
     let sentence = match why {
         ReplayRefused::SourceGone => {
             format!(
@@ -150,7 +136,7 @@ fn cannot(why: ReplayRefused, source: &str) -> AdminError {
     AdminError::Conflict(why.as_str(), sentence)
 }
 
-/// The request that a replay would send.
+/// Makes the request that a replay would send.
 async fn preview(
     state: &AdminState,
     event: &EventDetail,
@@ -204,8 +190,8 @@ async fn preview(
     })
 }
 
-/// A call as the upstream would get it, with what is secret masked.
-fn rendered(
+/// Shows a call as the upstream would get it, with secrets masked.
+pub(super) fn rendered(
     state: &AdminState,
     owed: &NewDelivery,
     call: &Call,
@@ -234,183 +220,5 @@ fn rendered(
             .map_or_else(|| "/".to_owned(), ToString::to_string),
         headers: headers.collect(),
         body: serde_json::from_slice(request.body()).map_err(|error| cannot(error.to_string()))?,
-    })
-}
-
-/// `POST /events/{id}/resend`: a new event of the same source, made of this one and what is changed.
-pub(super) async fn resend(
-    State(state): State<Arc<AdminState>>,
-    PathId(id): PathId<EventId>,
-    StrictQuery(query): StrictQuery<DryRunQuery>,
-    request: Request,
-) -> Result<(StatusCode, Json<DryRunOr<ResendView>>), AdminError> {
-    let now = state.clock.now();
-    state.replays.take(now).map_err(AdminError::Replays)?;
-    let dry_run = query.dry_run()?;
-    let event = state
-        .inbox
-        .event(id)
-        .await?
-        .ok_or(AdminError::NotFound("event"))?;
-    if !event.attachments.is_empty() {
-        let why = "It brought files, which stay with it. Replay it as it is.".to_owned();
-        return Err(AdminError::Conflict("has_files", why));
-    }
-    let name = event.summary.source.clone();
-    let source = state
-        .compiled
-        .get(&name)
-        .ok_or_else(|| cannot(ReplayRefused::SourceGone, &name))?;
-    let most = source.max_body.unwrap_or(state.max_body);
-    let changes = json::read(request.into_body(), max_request(most)).await?;
-    let received = changed(event, changes, most, now)?;
-    let resent =
-        by_hand(source, received).map_err(|refusal| AdminError::Unmappable(refusal.cause()))?;
-    if dry_run {
-        let owed = resent.deliveries.first();
-        let request = owed
-            .map(|owed| {
-                rendered(
-                    &state,
-                    owed,
-                    &Call::of_event(
-                        &resent,
-                        owed,
-                        &source.config,
-                        &state.marks,
-                        source.config.run_mode,
-                    ),
-                )
-            })
-            .transpose()?;
-        let view = DryRunView {
-            dry_run,
-            event: id,
-            filtered: resent.filtered,
-            thread: resent.thread,
-            request,
-        };
-        return Ok((StatusCode::OK, Json(DryRunOr::DryRun(view))));
-    }
-    no_destination(source, resent.filtered.is_some())?;
-    let view = ResendView {
-        event: resent.id,
-        resent_from: id,
-        filtered: resent.filtered.clone(),
-        deliveries: (0..)
-            .zip(&resent.deliveries)
-            .map(|(number, _)| DeliveryId {
-                event: resent.id,
-                number,
-            })
-            .collect(),
-    };
-    match state.inbox.accept(resent).await? {
-        Accepted::New => {}
-        Accepted::Duplicate(_) | Accepted::Replayed(_) | Accepted::Busy | Accepted::Behind => {
-            return Err(AdminError::Conflict(
-                "not_kept",
-                "The inbox did not keep it as a new event.".to_owned(),
-            ));
-        }
-    }
-    tracing::info!(
-        audit = "event.resend", event = %view.event, resent_from = %id, source = name, filtered = view.filtered,
-        "sent again by an operator"
-    );
-    Ok((StatusCode::ACCEPTED, Json(DryRunOr::Done(view))))
-}
-
-/// A source that sends nowhere keeps what comes in; an operator who sends wants it to arrive.
-fn no_destination(source: &Source, filtered: bool) -> Result<(), AdminError> {
-    if source.config.destination.is_none() && !filtered {
-        return Err(cannot(ReplayRefused::NoDestination, &source.config.name));
-    }
-    Ok(())
-}
-
-/// Largest request for a body of at most `body` bytes. Written as JSON, a text takes up to six times its length.
-pub(super) const fn max_request(body: u64) -> u64 {
-    body.saturating_mul(6).saturating_add(json::MAX_BODY)
-}
-
-/// The request that an event came by, with the changes.
-fn changed(
-    event: EventDetail,
-    changes: EventChanges,
-    most: u64,
-    now: Timestamp,
-) -> Result<Received, AdminError> {
-    let id = event.summary.id;
-    let mut headers: HeaderMap = event
-        .headers
-        .iter()
-        .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
-        .collect();
-    let body = match (changes.body, changes.body_base64) {
-        (Some(_), Some(_)) => {
-            return Err(AdminError::Body(
-                "body and body_base64 cannot both be given.".into(),
-            ));
-        }
-        (Some(text), None) => Some(Bytes::from(text)),
-        (None, Some(text)) => match STANDARD.decode(text) {
-            Ok(bytes) => Some(bytes.into()),
-            Err(_) => return Err(AdminError::Body("body_base64 is no base64.".into())),
-        },
-        (None, None) => None,
-    };
-    if body.is_some() {
-        // They speak of the bytes that were there.
-        for name in [CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING] {
-            headers.remove(name);
-        }
-    }
-    for (name, value) in changes.headers {
-        let wrong = |why: &str| AdminError::Body(format!("headers: {} {why}", name.escape_debug()));
-        let key = HeaderName::try_from(&name).map_err(|_| wrong("is no name of a header."))?;
-        match value {
-            Value::Null => drop(headers.remove(key)),
-            Value::String(text) => {
-                let value = HeaderValue::try_from(text)
-                    .map_err(|_| wrong("has a value that no header can have."))?;
-                headers.insert(key, value);
-            }
-            _ => return Err(wrong("must be a text, or null to take it away.")),
-        }
-    }
-    let from = HeaderValue::try_from(id.to_string()).map_err(|_| AdminError::NotFound("event"))?;
-    headers.insert(HeaderName::from_static(RESENT_FROM), from);
-    let body = body.unwrap_or(event.body);
-    if body.len() as u64 > most {
-        return Err(AdminError::TooLarge(most));
-    }
-    let (method, target) = event
-        .request_line
-        .split_once(' ')
-        .unwrap_or(("POST", event.request_line.as_str()));
-    Ok(Received {
-        id: RequestId::new(),
-        at: now,
-        method: method.parse().unwrap_or(Method::POST),
-        target: target.to_owned(),
-        url: String::new(),
-        headers,
-        body,
-        peer: Ipv4Addr::UNSPECIFIED.into(),
-        certificate: None,
-    })
-}
-
-/// The event that an operator sends by hand, as its source reads it. It has no double, and waits behind any number of
-/// turns: an operator is not turned away.
-fn by_hand(source: &Source, request: Received) -> Result<NewEvent, Refusal> {
-    let verified = Trust::Operator.vouch_for(request)?;
-    let mapped = source.apply(&verified, false)?;
-    Ok(NewEvent {
-        dedup: None,
-        most_ahead: None,
-        backlog: None,
-        ..intake::event(source, &verified, mapped)
     })
 }

@@ -8,8 +8,8 @@ use axum::routing::{delete, get, post};
 
 use super::error::AdminError;
 use super::{
-    AdminState, attachment, auth, budget, delivery, destination, event, health, job, key, layers,
-    loaded, reconcile, replay, secret, source, status,
+    AdminState, attachment, auth, budget, delivery, destination, enrolment, event, health, hold,
+    job, key, layers, loaded, reconcile, refused, replay, resend, secret, source, status,
 };
 
 /// Makes a router of rows with a method, a path and a handler. A test reads the types of the same handlers, so a route
@@ -37,13 +37,13 @@ routes! { operator_routes, describe_operator_routes:
     get "/api/v1" => health::gateway;
     get "/api/v1/status" => status::show;
     post "/api/v1/reload" => loaded::reload;
-    post "/api/v1/pause" => source::pause_all;
-    post "/api/v1/resume" => source::resume_all;
+    post "/api/v1/pause" => hold::pause_all;
+    post "/api/v1/resume" => hold::resume_all;
     get "/api/v1/events" => event::list;
     get "/api/v1/events/{id}" => event::show;
     get "/api/v1/events/{id}/body" => event::body;
-    post "/api/v1/events/{id}/replay" => replay::replay;
-    post "/api/v1/events/{id}/resend" => replay::resend;
+    post "/api/v1/events/{id}/replay" => replay::make;
+    post "/api/v1/events/{id}/resend" => resend::make;
     get "/api/v1/replays" => job::list;
     post "/api/v1/replays" => job::begin;
     post "/api/v1/replays/plan" => job::plan;
@@ -54,19 +54,19 @@ routes! { operator_routes, describe_operator_routes:
     get "/api/v1/attachments" => attachment::list;
     delete "/api/v1/attachments/{id}" => attachment::remove;
     get "/api/v1/sources" => source::list;
-    get "/api/v1/sources/{name}/enrol" => source::brought;
-    post "/api/v1/sources/{name}/enrol" => source::enrol;
-    post "/api/v1/sources/{name}/enrol/confirm" => source::confirm;
+    get "/api/v1/sources/{name}/enrol" => enrolment::show;
+    post "/api/v1/sources/{name}/enrol" => enrolment::open;
+    post "/api/v1/sources/{name}/enrol/confirm" => enrolment::confirm;
     get "/api/v1/sources/{name}/secrets" => secret::list;
-    post "/api/v1/sources/{name}/reconcile" => reconcile::reconcile;
+    post "/api/v1/sources/{name}/reconcile" => reconcile::run;
     post "/api/v1/sources/{name}/pause" => source::pause;
     post "/api/v1/sources/{name}/resume" => source::resume;
     get "/api/v1/destinations" => destination::list;
     post "/api/v1/destinations/{kind}/{id}/pause" => destination::pause;
     post "/api/v1/destinations/{kind}/{id}/resume" => destination::resume;
     post "/api/v1/destinations/{kind}/{id}/reset" => destination::reset;
-    get "/api/v1/refused" => source::refused;
-    get "/api/v1/refused/{id}" => source::refused_one;
+    get "/api/v1/refused" => refused::list;
+    get "/api/v1/refused/{id}" => refused::show;
     get "/api/v1/budgets" => budget::list;
     get "/api/v1/keys" => key::list;
 }

@@ -1,4 +1,4 @@
-//! The secrets of a source: when each ends, and when it proved a request. None is ever shown.
+//! The secrets of a source: end and use. No answer has a secret.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use crate::api::secret::SecretView;
 use crate::config::{Located, Secret};
 use crate::model::Timestamp;
 
-/// How long before its end a secret that still proves needs attention.
+/// Time before the end of a secret in which its use needs attention.
 const SOON: Duration = Duration::from_secs(3 * 24 * 3600);
 
-/// A secret that still proves and ends soon.
+/// A secret that is in use and ends soon.
 pub(super) struct EndingSecret<'s> {
     pub(super) source: &'s str,
     pub(super) secret: &'s str,
     pub(super) until: Timestamp,
 }
 
-/// `GET /sources/{name}/secrets`
+/// `GET /sources/{name}/secrets`: lists the secrets by their names.
 pub(super) async fn list(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
@@ -50,7 +50,7 @@ pub(super) async fn list(
 }
 
 impl AdminState {
-    /// The secrets that end soon and proved something lately.
+    /// Lists the secrets that end soon and proved a request lately.
     pub(super) fn ending_secrets(&self, now: Timestamp) -> impl Iterator<Item = EndingSecret<'_>> {
         self.sources.iter().flat_map(move |source| {
             let name = source.config.name.as_str();

@@ -1,35 +1,36 @@
-//! Whether an operator has stopped every run, for calls that are passed on at once and wait for no dispatcher.
+//! The switch by which an operator stops calls that are passed on at once. Other runs wait in the dispatcher, which
+//! knows the hold itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The operator's word in this process. Copies are of one.
+/// The switch of this process. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Stopper {
     stopped: Arc<AtomicBool>,
-    /// How often it was said here.
+    /// Number of orders in this process.
     orders: Arc<Mutex<u64>>,
 }
 
 impl Stopper {
-    /// What is asked before a call is passed on.
+    /// Gives the flag that is read before a call is passed on.
     pub fn flag(&self) -> Arc<AtomicBool> {
         self.stopped.clone()
     }
 
-    /// An operator says so here.
+    /// Sets the switch by an order of an operator in this process.
     pub(super) fn order(&self, stop: bool) {
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         *orders += 1;
         self.stopped.store(stop, Ordering::Relaxed);
     }
 
-    /// How often it was said here: for whoever is about to read it from the inbox.
+    /// Gives the number of orders so far, for a reader of the inbox to pass to [`Stopper::read`].
     pub fn orders(&self) -> u64 {
         *self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was read from the inbox. It is older than an order that was given here meanwhile.
+    /// Sets the switch as it was read from the inbox, unless an order was given here after `orders` was read.
     pub fn read(&self, stop: bool, orders: u64) {
         let now = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         if *now == orders {

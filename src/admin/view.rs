@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::ConfiguredSource;
 use super::health::open;
-use super::replay::RESENT_FROM;
+use super::resend::RESENT_FROM;
 use crate::api::attachment::{FileView, KeptFileView};
 use crate::api::delivery::{AnswerView, AttemptView, DeliveryView, WaitView};
 use crate::api::event::{
@@ -24,11 +24,11 @@ use crate::model::{
 };
 use crate::source::Source;
 
-/// The most that is shown of a body or of one parameter.
+/// Largest part of a body or of a param in an answer, in bytes.
 const SHOWN: usize = 256 * 1024;
 
 impl EventView {
-    /// An event in a list.
+    /// Makes the view of an event in a list.
     pub(super) fn new(
         event: EventSummary,
         reason: Option<Attempt>,
@@ -67,7 +67,8 @@ impl From<KeptAttachment> for KeptFileView {
 }
 
 impl EventPage {
-    /// The page of an event whose source reads it with `notes` and whose pending deliveries wait for `waits`.
+    /// Makes the page of an event. `notes` are the paths that find nothing in it, `waits` the reasons of its pending
+    /// deliveries.
     pub(super) fn new(
         event: EventDetail,
         notes: &[PathMiss],
@@ -149,7 +150,7 @@ impl From<EventDetail> for EventPage {
                 Some(STANDARD.encode(&event.body[..event.body.len().min(SHOWN)])),
             ),
         };
-        // Anybody may send the header; only an operator's own is true.
+        // Any sender can set the header; it is true only on an operator's own event.
         let by_hand = event.strength == Strength::Operator.as_str();
         let from = event
             .headers
@@ -258,7 +259,7 @@ impl From<Attempt> for AttemptView {
 }
 
 impl SourceView {
-    /// The configured sources in their order, then those that only the inbox still knows.
+    /// Lists the configured sources in their order, then those that only the inbox knows.
     pub(super) fn list(
         sources: &[ConfiguredSource],
         counts: &[Count],
@@ -349,7 +350,7 @@ impl SourceView {
     }
 }
 
-/// As much of a text as is shown, whole characters.
+/// Cuts a text to the part that is shown, between characters.
 fn cut(text: &str) -> &str {
     let end = (0..=SHOWN.min(text.len()))
         .rev()

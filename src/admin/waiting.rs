@@ -1,4 +1,4 @@
-//! What a pending delivery waits for, in a word and a sentence; and what is paused.
+//! The reasons why pending deliveries wait, in a word and a sentence, and the holds of an operator.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use crate::dispatch::{Closed, RefusedKey};
 use crate::inbox::{Pause, WaitingDelivery, budget};
 use crate::model::{Account, Class, DeliveryId, Destination, EventId, Route, Timestamp};
 
-/// The longest part of an upstream's words in a sentence, in characters.
+/// Longest part of an upstream's words in a sentence, in characters.
 const MAX_DETAIL: usize = 200;
 
-/// The holds of an operator.
+/// Makes the views of the holds of an operator.
 pub(super) fn paused_list(holds: &[(Pause, Timestamp)]) -> Vec<PausedView> {
     let view = |(hold, since): &(Pause, Timestamp)| {
         let (kind, what) = match hold {
@@ -41,7 +41,7 @@ impl WaitView {
         }
     }
 
-    /// An operator holds it.
+    /// A hold of an operator.
     pub(super) fn paused(what: &str, since: Timestamp) -> Self {
         Self {
             since: Some(since),
@@ -49,7 +49,7 @@ impl WaitView {
         }
     }
 
-    /// The dispatcher has it closed.
+    /// A reason of the dispatcher, like an open breaker or a spent rate.
     pub(super) fn closed(why: Closed, route: &Route, until: Option<Timestamp>) -> Self {
         let (source, destination) = (&route.source, &route.destination);
         let text = match why {
@@ -83,7 +83,7 @@ impl WaitView {
         }
     }
 
-    /// The upstream refuses a key.
+    /// A key that the upstream refused.
     fn refused_key(key: &RefusedKey) -> Self {
         let word = Closed::KeyRefused.as_str();
         Self {
@@ -126,7 +126,7 @@ impl WaitView {
 }
 
 impl AdminState {
-    /// What the pending deliveries of these events wait for.
+    /// Gives the reasons of the pending deliveries of these events.
     pub(super) async fn waits(
         &self,
         events: Vec<EventId>,
@@ -159,7 +159,7 @@ impl AdminState {
         }
     }
 
-    /// What this process has closed of a route.
+    /// Gives the reason why this process sends nothing by a route, if there is one.
     pub(super) fn closed(&self, route: &Route) -> Option<WaitView> {
         let dispatcher = self.dispatcher.as_ref()?;
         let (why, until) = dispatcher.waits(route)?;
@@ -174,7 +174,7 @@ impl AdminState {
         }
     }
 
-    /// What everything of a source waits for.
+    /// Gives the reason why all deliveries of a source wait, if there is one.
     pub(super) fn source_waits(
         &self,
         name: &str,
@@ -198,7 +198,7 @@ impl AdminState {
             .or_else(|| self.closed(&route?))
     }
 
-    /// That a budget is spent, where it is.
+    /// Gives the reason that a budget is spent, if it is.
     fn spent(&self, name: &str, spent: &[(String, u64)]) -> Option<WaitView> {
         let most = self.budgets.most(name)?;
         let (_, runs) = spent.iter().find(|(budget, _)| budget == name)?;
@@ -211,7 +211,7 @@ impl AdminState {
     }
 }
 
-/// A refused key in a sentence.
+/// Words the refusal of a key.
 pub(super) fn refusal_of(key: &RefusedKey) -> String {
     let at = key
         .destination
@@ -220,7 +220,7 @@ pub(super) fn refusal_of(key: &RefusedKey) -> String {
     format!("the upstream refused {}{at} ({})", key.setting, key.status)
 }
 
-/// The usual route of a source.
+/// Makes the usual route of a source: the operator's account, in the default class.
 pub(super) fn own(source: &str, destination: Destination) -> Route {
     Route {
         source: source.to_owned(),
@@ -230,7 +230,7 @@ pub(super) fn own(source: &str, destination: Destination) -> Route {
     }
 }
 
-/// The hold that is about a route, the widest first.
+/// Finds the widest hold on a route.
 fn held(route: &Route, holds: &[(Pause, Timestamp)]) -> Option<WaitView> {
     let since = |wanted: &Pause| {
         holds

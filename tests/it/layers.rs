@@ -329,13 +329,14 @@ fn a_library_is_used_in_its_homes_and_nowhere_else() {
 }
 
 /// Files that choose the status of an answer of ours. Others give reasons, and these turn them into statuses.
-const STATUSES: [&str; 16] = [
+const STATUSES: [&str; 17] = [
+    "admin/enrolment.rs",
     "admin/error.rs",
     "admin/health.rs",
     "admin/job.rs",
     "admin/layers.rs",
     "admin/replay.rs",
-    "admin/source.rs",
+    "admin/resend.rs",
     "ingress/acknowledge.rs",
     "ingress/challenge.rs",
     "ingress/dropin/call.rs",
