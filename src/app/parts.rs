@@ -150,7 +150,8 @@ impl<'a> Builder<'a> {
             clock: runtime.clock.clone(),
         };
         let dispatcher = Dispatcher::new(self.config, self.upstream.clone(), parts);
-        Arc::new(dispatcher.with_files(self.files.clone(), self.client.clone()))
+        let dispatcher = dispatcher.with_files(self.files.clone(), self.client.clone());
+        Arc::new(dispatcher.with_channels(self.config, self.client.clone(), runtime.share.clone()))
     }
 
     fn replayer(&self) -> Arc<Replayer> {

@@ -54,11 +54,6 @@ impl Channels {
         let sources = config.sources.iter().filter_map(|source| {
             let provider = config.providers.get(&source.provider.value);
             let reply = source.reply.as_ref()?;
-            problems.warn(
-                &reply.place,
-                "no answer goes back to the chat yet",
-                "the settings of reply are checked, and nothing is sent",
-            );
             Some(ChannelSource {
                 name: &source.name,
                 reply,

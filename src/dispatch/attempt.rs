@@ -43,10 +43,25 @@ impl DeliveryAttempt<'_> {
     /// Tries the delivery once. `expected` is the request that was promised to the upstream's budget; `tries_key` is
     /// true if this attempt tries a key that the upstream refused.
     pub(super) async fn run(&self, expected: Expected, tries_key: bool) -> Verdict {
+        if let Some(verdict) = self.advance().await {
+            return verdict;
+        }
         let outcome = self.steps(expected, tries_key).await;
         let mut verdict = outcome.unwrap_or_else(|early_end| early_end);
         verdict.owes = self.target.owes(self.claimed, &verdict.next);
         verdict
+    }
+
+    /// One step of a delivery that takes several sends. What it runs out of time for may have been sent.
+    async fn advance(&self) -> Option<Verdict> {
+        let now = self.dispatcher.clock.now();
+        let advance = tokio::select! {
+            advance = self.target.advance(self.claimed) => advance?,
+            () = self.stopped() => {
+                return Some(self.interrupted(self.claimed.doubt.or(Some(now))));
+            }
+        };
+        Some(Verdict::of_advance(advance))
     }
 
     async fn steps(&self, expected: Expected, tries_key: bool) -> Result<Verdict, Verdict> {

@@ -34,6 +34,7 @@ use crate::attachment::Files;
 use crate::config::{self, Config, SourceMap};
 use crate::inbox::seal::Sealer;
 use crate::inbox::{Budgets, Claimed, Inbox, Next};
+use crate::limit::Share;
 use crate::model::{Clock, DestinationKind, Route};
 use crate::net::Client;
 use crate::telemetry::{Metrics, SparseLines};
@@ -41,7 +42,7 @@ use crate::upstream::{Expected, Upstream};
 
 use attempt::{DeliveryAttempt, broken_off};
 use backoff::Backoff;
-use target::{FileDelivery, UpstreamTarget};
+use target::{ChannelTarget, FileDelivery, UpstreamTarget};
 use throttle::{InFlight, Rules};
 use tokio_util::sync::CancellationToken;
 use verdict::{Policy, RestRequest, Verdict};
@@ -50,7 +51,7 @@ pub use breaker::BreakerState;
 pub use keys::RefusedKey;
 pub use route::owed_delivery;
 pub use status::DestinationStatus;
-pub use target::{PrepareError, Shipment, Target};
+pub use target::{Advance, PrepareError, Shipment, Target};
 pub use throttle::{Closed, Throttle};
 
 /// Sends what is owed.
@@ -133,6 +134,15 @@ impl Dispatcher {
         let delivery = &mut self.upstream.files;
         (delivery.store, delivery.client) = (files, Some(client));
         self
+    }
+
+    /// The same dispatcher with the channels of its sources, which answers go back to.
+    #[must_use]
+    pub fn with_channels(mut self, config: &Config, client: Client, share: Share) -> Self {
+        let channels = ChannelTarget::new(config, client, self.clock.clone(), share);
+        let channels = Arc::new(channels);
+        self.upstream.channels = Some(channels.clone());
+        self.with_target(DestinationKind::Channel, channels)
     }
 
     /// The same dispatcher with a target for another kind of destination. Agents and workflows stay the upstream's.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::backoff::Backoff;
 use super::breaker::Sign;
 use super::keys::KeySign;
+use super::target::Advance;
 use crate::inbox::{Answer, Next, OwedDelivery};
 use crate::model::{AttemptResult, Run, RunStatus, Timestamp};
 use crate::upstream::answer::speaks_of_plan;
@@ -83,6 +84,22 @@ impl Verdict {
             rest: None,
             owes: Vec::new(),
             progress: None,
+        }
+    }
+
+    /// The verdict on one step of a delivery that takes several sends.
+    pub(super) fn of_advance(advance: Advance) -> Self {
+        let sign = match advance.result {
+            "sent" | "refused" | "asked" => Sign::Alive,
+            "not_sent" | "ambiguous" => Sign::Failing,
+            _ => Sign::Nothing,
+        };
+        Self {
+            status: advance.status,
+            sign,
+            rest: advance.rest.map(|wait| RestRequest { whole: false, wait }),
+            progress: advance.progress,
+            ..Self::unsent(advance.next, advance.result, advance.detail)
         }
     }
 

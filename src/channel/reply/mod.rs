@@ -275,6 +275,11 @@ impl ChannelReply {
         &self.without
     }
 
+    /// True if a send has begun and its end is not known.
+    pub const fn is_in_flight(&self) -> bool {
+        self.flight.is_some()
+    }
+
     /// States of the parts, in their order.
     pub fn states(&self) -> impl ExactSizeIterator<Item = &PartState> {
         self.parts.iter().map(|part| &part.state)

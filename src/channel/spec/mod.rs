@@ -290,13 +290,16 @@ impl ChannelSpec {
         self
     }
 
+    /// The chat of an address. Answers to one chat go out one after the other.
+    pub fn chat(&self, address: &ReplyAddress) -> String {
+        let first = self.address.names().next().unwrap_or("chat");
+        let text = address.text("chat").or_else(|| address.text(first));
+        text.unwrap_or_default()
+    }
+
     /// Rates that a call to an address counts against.
     pub fn pace(&self, address: &ReplyAddress) -> Vec<PaceLimit> {
-        let chat = || {
-            let first = self.address.names().next().unwrap_or("chat");
-            let text = address.text("chat").or_else(|| address.text(first));
-            format!("chat/{}", text.unwrap_or_default())
-        };
+        let chat = || format!("chat/{}", self.chat(address));
         let rules = self.pace.iter().enumerate();
         let rules = rules.filter(|(_, rule)| meets(&rule.when, address));
         rules

@@ -4,6 +4,7 @@
 //! is the dispatcher's and the same for every target: lanes, caps, rates, breakers, pauses, retries, dead letters and
 //! what an operator sees of them.
 
+mod channel;
 mod file;
 mod upstream;
 
@@ -11,10 +12,12 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::inbox::{Claimed, Next, OwedDelivery, Turn};
 use crate::model::{AttemptResult, Lookup};
 
+pub(super) use channel::ChannelTarget;
 pub(super) use file::FileDelivery;
 pub(super) use upstream::UpstreamTarget;
 
@@ -26,6 +29,13 @@ pub trait Target: fmt::Debug + Send + Sync {
         &'a self,
         claimed: &'a Claimed,
     ) -> Result<Box<dyn Shipment + 'a>, PrepareError>;
+
+    /// Brings a delivery that takes several sends one step further. `None`: one send is all of it, which is prepared, sent
+    /// and followed by the dispatcher.
+    async fn advance(&self, claimed: &Claimed) -> Option<Advance> {
+        let _ = claimed;
+        None
+    }
 
     /// True if the service has one record for a whole conversation, so that a record under the delivery's id may show
     /// an earlier message. Otherwise a record always is the delivery's own.
@@ -44,6 +54,37 @@ pub trait Target: fmt::Debug + Send + Sync {
     fn owes(&self, claimed: &Claimed, next: &Next) -> Vec<OwedDelivery> {
         let _ = (claimed, next);
         Vec::new()
+    }
+}
+
+/// One step of a delivery that takes several sends.
+#[derive(Clone, Debug)]
+pub struct Advance {
+    /// The fate of the delivery.
+    pub next: Next,
+    /// A stable word for the attempt.
+    pub result: &'static str,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// A sentence for the operator.
+    pub detail: String,
+    /// The payload of the delivery from now on.
+    pub progress: Option<Bytes>,
+    /// Time for which the whole destination is left alone.
+    pub rest: Option<Duration>,
+}
+
+impl Advance {
+    /// A delivery that cannot be sent as it is.
+    pub fn dead(result: &'static str, detail: String) -> Self {
+        Self {
+            next: Next::Dead(None),
+            result,
+            status: None,
+            detail,
+            progress: None,
+            rest: None,
+        }
     }
 }
 

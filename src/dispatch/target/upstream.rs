@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::channel::{ChannelTarget, owed};
 use super::file::FileDelivery;
 use super::{PrepareError, Shipment, Target};
 use crate::config::{Config, RunMode, Secret, SourceMap};
 use crate::inbox::seal::{SealError, Sealer};
-use crate::inbox::{Claimed, Turn};
+use crate::inbox::{Claimed, Next, OwedDelivery, Turn};
 use crate::model::{Account, AttemptResult, Lookup, Name};
 use crate::upstream::{Call, Draw, Upstream, text_of_turn};
 
@@ -24,6 +25,8 @@ pub(in crate::dispatch) struct UpstreamTarget {
     /// The upstream keys of the gateway keys that have one of their own.
     keys: HashMap<String, Option<Secret>>,
     pub(in crate::dispatch) files: FileDelivery,
+    /// The channels that answers go back to.
+    pub(in crate::dispatch) channels: Option<Arc<ChannelTarget>>,
 }
 
 /// A call of an agent or a workflow.
@@ -54,6 +57,7 @@ impl UpstreamTarget {
                 .map(|key| (key.name.clone(), key.upstream_key.clone()))
                 .collect(),
             files,
+            channels: None,
         }
     }
 
@@ -128,6 +132,14 @@ impl Target for UpstreamTarget {
 
     fn has_record_per_conversation(&self) -> bool {
         true
+    }
+
+    fn owes(&self, claimed: &Claimed, next: &Next) -> Vec<OwedDelivery> {
+        let channels = self.channels.as_ref();
+        channels
+            .and_then(|channels| owed(channels, claimed, next))
+            .into_iter()
+            .collect()
     }
 
     fn text_of(&self, claimed: &Claimed, earlier: &Turn) -> String {

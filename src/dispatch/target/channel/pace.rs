@@ -1,0 +1,66 @@
+//! The pace of calls to channels: rates of a chat and of a token, each counted over all calls of a source.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::channel::PaceLimit;
+use crate::config::Rate;
+use crate::limit::Share;
+use crate::limit::keyed::Keyed;
+use crate::model::Timestamp;
+
+/// Rates by the source and the number of the rule, each with a limiter for every chat or token.
+pub(super) struct Paces {
+    share: Share,
+    rules: Mutex<HashMap<(String, String), Arc<Keyed<u64>>>>,
+    names: RandomState,
+}
+
+impl Paces {
+    pub(super) fn new(share: Share) -> Self {
+        Self {
+            share,
+            rules: Mutex::default(),
+            names: RandomState::new(),
+        }
+    }
+
+    /// Counts a call. The time at which it may be made, where that is later than now.
+    pub(super) fn wait(
+        &self,
+        source: &str,
+        limits: &[PaceLimit],
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        // The narrowest first: a chat that has to wait uses nothing up of what all chats share.
+        limits.iter().find_map(|limit| {
+            let limiter = self.limiter(source, limit);
+            let key = self.names.hash_one(&limit.key);
+            let over = limiter.check(&key).err()?;
+            Some(now + over.reset)
+        })
+    }
+
+    fn limiter(&self, source: &str, limit: &PaceLimit) -> Arc<Keyed<u64>> {
+        let rate = rate(limit);
+        let number = limit.key.split('/').next().unwrap_or_default();
+        let mut rules = self.rules.lock();
+        let limiter = rules
+            .entry((source.to_owned(), number.to_owned()))
+            .or_insert_with(|| Arc::new(Keyed::new(rate, self.share.clone())));
+        limiter.clone()
+    }
+}
+
+/// The rate of a limit. Without a number of calls at once, calls come one by one.
+fn rate(limit: &PaceLimit) -> Rate {
+    let count = limit.burst.unwrap_or(1).max(1);
+    let per = limit
+        .rate
+        .per
+        .mul_f64(f64::from(count) / f64::from(limit.rate.count.max(1)));
+    Rate { count, per }
+}
