@@ -217,6 +217,10 @@ impl Dispatcher {
             );
             return Verdict::unsent(Next::Dead(None), "target_gone", detail);
         };
+        let channels = self.upstream.channels.as_ref();
+        let _typing = channels
+            .filter(|_| claimed.destination.kind.is_upstream())
+            .and_then(|channels| channels.typing(claimed));
         let attempt = DeliveryAttempt {
             dispatcher: self,
             target,

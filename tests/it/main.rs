@@ -52,6 +52,7 @@ mod refuse;
 mod reload;
 mod replayed;
 mod replicas;
+mod reply;
 mod rotation;
 mod shares;
 mod snapshots;

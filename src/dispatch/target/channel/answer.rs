@@ -79,7 +79,7 @@ pub(in crate::dispatch) fn owed(
 }
 
 /// True for a replay and for an event that an operator has sent again: neither posts anything.
-fn is_made_by_hand(claimed: &Claimed) -> bool {
+pub(super) fn is_made_by_hand(claimed: &Claimed) -> bool {
     claimed.id.number > 0 || claimed.headers.iter().any(|(name, _)| name == MADE_BY_HAND)
 }
 
@@ -138,7 +138,7 @@ fn result_text(rules: &SourceReply, result: &str) -> String {
 }
 
 /// The address of the answer: of several messages that were answered together, that of the last.
-fn address(
+pub(super) fn address(
     channel: &SourceChannel,
     claimed: &Claimed,
 ) -> Result<ReplyAddress, crate::channel::AddressError> {

@@ -8,6 +8,7 @@
 mod answer;
 mod pace;
 mod parts;
+mod typing;
 
 use std::collections::HashMap;
 use std::fmt;
