@@ -186,6 +186,8 @@ impl ChannelReply {
             };
             return Some(waits.map_or(again, NextStep::WaitUntil));
         }
+        // A message without its key would never be found, and would be taken for one that is not there.
+        sent_by(flight, spec).filter(|way| way.carries_key)?;
         if let Some(check) = spec.check.as_ref().filter(|_| flight.checks < CHECKS) {
             let due = flight.begun + check.after;
             let due = waits.map_or(due, |at| at.max(due));
@@ -205,15 +207,13 @@ impl ChannelReply {
     fn may_repeat(&self, flight: &Flight, spec: &ChannelSpec, at: Timestamp) -> bool {
         match &flight.action {
             FlightAction::Edit { .. } => spec.edit.is_some(),
-            FlightAction::Send { way, label } => {
-                let known = spec.ways.get(*way).filter(|way| way.label == *label);
-                known.is_some_and(|known| {
-                    let remembers = known
-                        .key
-                        .is_some_and(|key| key.holds(at.since(flight.since)));
-                    (known.is_idempotent || remembers) && self.is_open(*way, spec, at)
-                })
-            }
+            FlightAction::Send { way, .. } => sent_by(flight, spec).is_some_and(|known| {
+                // A clock that was put back says nothing of the age of a key.
+                let remembers = known
+                    .key
+                    .is_some_and(|key| at >= flight.since && key.holds(at.since(flight.since)));
+                (known.is_idempotent || remembers) && self.is_open(*way, spec, at)
+            }),
         }
     }
 
@@ -307,5 +307,13 @@ impl ChannelReply {
             .iter_mut()
             .filter(pending)
             .for_each(|part| part.state = PartState::Skipped);
+    }
+}
+
+/// The way of a flight, if the file still describes it as it did.
+fn sent_by<'s>(flight: &Flight, spec: &'s ChannelSpec) -> Option<&'s SendWay> {
+    match &flight.action {
+        FlightAction::Send { way, label } => spec.ways.get(*way).filter(|way| way.label == *label),
+        FlightAction::Edit { .. } => None,
     }
 }

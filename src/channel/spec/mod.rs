@@ -147,6 +147,8 @@ pub(crate) struct SendWay {
     pub(crate) part: WayPart,
     /// Time for which the channel drops a second message of a key; nothing for a way without a key.
     pub(crate) key: Option<KeyMemory>,
+    /// True if the channel gets the key with the message, so that it is found by it later.
+    pub(crate) carries_key: bool,
     /// True if the same call made twice leaves one message.
     pub(crate) is_idempotent: bool,
     /// Most parts of one call.

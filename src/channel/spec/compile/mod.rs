@@ -229,6 +229,7 @@ impl<'w> SpecCompiler<'w> {
         let sends_secret =
             is_below_api && !matches!(self.written.auth, ReplyAuth::None | ReplyAuth::Token);
         Some(SendWay {
+            carries_key: call.any(is_key),
             needs_secret: sends_secret || call.any(|of| of.slot == Slot::Token),
             call,
             when: when?,
