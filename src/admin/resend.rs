@@ -60,58 +60,67 @@ pub(super) async fn make(
     let resent =
         by_hand(source, received).map_err(|refusal| AdminError::Unmappable(refusal.cause()))?;
     if dry_run {
-        let owed = resent.deliveries.first();
-        let request = owed
-            .map(|owed| {
-                rendered(
-                    &state,
-                    owed,
-                    &Call::of_event(
-                        &resent,
-                        owed,
-                        &source.config,
-                        &state.marks,
-                        source.config.run_mode,
-                    ),
-                )
-            })
-            .transpose()?;
-        let view = DryRunView {
-            dry_run,
-            event: id,
-            filtered: resent.filtered,
-            thread: resent.thread,
-            request,
-        };
-        return Ok((StatusCode::OK, Json(DryRunOr::DryRun(view))));
+        let preview = preview(&state, id, source, resent)?;
+        return Ok((StatusCode::OK, Json(DryRunOr::DryRun(preview))));
     }
     no_destination(source, resent.filtered.is_some())?;
-    let view = ResendView {
-        event: resent.id,
-        resent_from: id,
-        filtered: resent.filtered.clone(),
-        deliveries: (0..)
-            .zip(&resent.deliveries)
-            .map(|(number, _)| DeliveryId {
-                event: resent.id,
-                number,
-            })
-            .collect(),
-    };
-    match state.inbox.accept(resent).await? {
-        Accepted::New => {}
-        Accepted::Duplicate(_) | Accepted::Replayed(_) | Accepted::Busy | Accepted::Behind => {
-            return Err(AdminError::Conflict(
-                "not_kept",
-                "The inbox did not keep it as a new event.".to_owned(),
-            ));
-        }
-    }
+    let view = commit(&state, id, resent).await?;
     tracing::info!(
         audit = "event.resend", event = %view.event, resent_from = %id, source = name, filtered = view.filtered,
         "sent again by an operator"
     );
     Ok((StatusCode::ACCEPTED, Json(DryRunOr::Done(view))))
+}
+
+/// Shows the request that a resend of the event `from` would send.
+fn preview(
+    state: &AdminState,
+    from: EventId,
+    source: &Source,
+    resent: NewEvent,
+) -> Result<DryRunView, AdminError> {
+    let config = &source.config;
+    let request = match resent.deliveries.first() {
+        Some(owed) => {
+            let call = Call::of_event(&resent, owed, config, &state.marks, config.run_mode);
+            Some(rendered(state, owed, &call)?)
+        }
+        None => None,
+    };
+    Ok(DryRunView {
+        dry_run: true,
+        event: from,
+        filtered: resent.filtered,
+        thread: resent.thread,
+        request,
+    })
+}
+
+/// Commits the new event that was made of the event `from`.
+async fn commit(
+    state: &AdminState,
+    from: EventId,
+    resent: NewEvent,
+) -> Result<ResendView, AdminError> {
+    let event = resent.id;
+    let view = ResendView {
+        event,
+        resent_from: from,
+        filtered: resent.filtered.clone(),
+        deliveries: (0..)
+            .zip(&resent.deliveries)
+            .map(|(number, _)| DeliveryId { event, number })
+            .collect(),
+    };
+    match state.inbox.accept(resent).await? {
+        Accepted::New => Ok(view),
+        Accepted::Duplicate(_) | Accepted::Replayed(_) | Accepted::Busy | Accepted::Behind => {
+            Err(AdminError::Conflict(
+                "not_kept",
+                "The inbox did not keep it as a new event.".to_owned(),
+            ))
+        }
+    }
 }
 
 /// Refuses a resend to a source without a destination. Such a source keeps events, but an operator who sends one

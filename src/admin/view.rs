@@ -1,27 +1,20 @@
-//! Answers of the admin API, made from the model. Long text of third parties is cut here.
+//! Views of events, deliveries and files, made from the model. Long text of third parties is cut here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::ConfiguredSource;
-use super::health::open;
 use super::resend::RESENT_FROM;
 use crate::api::attachment::{FileView, KeptFileView};
 use crate::api::delivery::{AnswerView, AttemptView, DeliveryView, WaitView};
 use crate::api::event::{
     EventPage, EventView, HeadBackings, MissView, OriginView, ParamView, VerificationView,
 };
-use crate::api::source::SourceView;
 use crate::config::Located;
-use crate::inbox::{
-    Answer, Count, DeliveryDetail, EventDetail, EventSummary, KeptAttachment, Pause, SourceFare,
-};
+use crate::inbox::{Answer, DeliveryDetail, EventDetail, EventSummary, KeptAttachment};
 use crate::mapping::PathMiss;
-use crate::model::{
-    Attachment, Attempt, DeliveryId, DeliveryState, Origin, Param, Strength, Timestamp,
-};
+use crate::model::{Attachment, Attempt, DeliveryId, Origin, Param, Strength};
 use crate::source::Source;
 
 /// Largest part of a body or of a param in an answer, in bytes.
@@ -255,98 +248,6 @@ impl From<Attempt> for AttemptView {
             status: attempt.status,
             detail: attempt.detail,
         }
-    }
-}
-
-impl SourceView {
-    /// Lists the configured sources in their order, then those that only the inbox knows.
-    pub(super) fn list(
-        sources: &[ConfiguredSource],
-        counts: &[Count],
-        holds: &[(Pause, Timestamp)],
-        fares: &[SourceFare],
-        waits: impl Fn(&str) -> Option<WaitView>,
-    ) -> Vec<Self> {
-        let paused = |name: &str| {
-            holds
-                .iter()
-                .find(|(hold, _)| matches!(hold, Pause::Source(held) if held == name))
-                .map(|(_, since)| *since)
-        };
-        let of = |name: &str| {
-            let mut states: BTreeMap<_, _> = DeliveryState::ALL
-                .into_iter()
-                .map(|state| (state.as_str().to_owned(), 0))
-                .collect();
-            for count in counts.iter().filter(|count| count.source == name) {
-                states.insert(count.state.as_str().to_owned(), count.count);
-            }
-            states
-        };
-        let mut views: Vec<Self> = sources
-            .iter()
-            .map(|source| Self {
-                name: source.config.name.clone(),
-                configured: true,
-                path: Some(format!("/hooks/{}", source.config.name)),
-                provider: Some(source.config.provider.value.clone()),
-                provider_title: source.provider_title.clone(),
-                destination: source.config.destination.as_ref().map(ToString::to_string),
-                secrets: source
-                    .config
-                    .secrets
-                    .iter()
-                    .map(|secret| secret.name().to_owned())
-                    .collect(),
-                paused_since: paused(&source.config.name),
-                waits_for: None,
-                last_event_at: None,
-                oldest_pending_at: None,
-                open: BTreeMap::new(),
-                counts: of(&source.config.name),
-            })
-            .collect();
-        let held = holds.iter().filter_map(|(hold, _)| match hold {
-            Pause::Source(name) => Some(name),
-            Pause::All | Pause::Destination(_) => None,
-        });
-        let known = counts
-            .iter()
-            .map(|count| &count.source)
-            .chain(fares.iter().map(|fare| &fare.source));
-        for name in known.chain(held) {
-            if !views.iter().any(|view| view.name == *name) {
-                views.push(Self {
-                    name: name.clone(),
-                    configured: false,
-                    path: None,
-                    provider: None,
-                    provider_title: None,
-                    destination: None,
-                    secrets: Vec::new(),
-                    paused_since: paused(name),
-                    waits_for: None,
-                    last_event_at: None,
-                    oldest_pending_at: None,
-                    open: BTreeMap::new(),
-                    counts: of(name),
-                });
-            }
-        }
-        let none = SourceFare::default();
-        for view in &mut views {
-            let fare = fares
-                .iter()
-                .find(|fare| fare.source == view.name)
-                .unwrap_or(&none);
-            view.waits_for = waits(&view.name);
-            (view.last_event_at, view.oldest_pending_at) = (fare.last_event, fare.oldest_pending);
-            view.open = open(fare)
-                .into_iter()
-                .map(|(state, count)| (state.to_owned(), count))
-                .collect();
-        }
-        views
     }
 }
 

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::number;
 use crate::model::{AttachmentId, EventId, Timestamp};
 
 /// A file of an event. Its bytes are not part of the answer.
@@ -16,7 +15,6 @@ pub struct FileView {
     /// Media type as the sender gave it.
     pub content_type: String,
     /// Length of the content.
-    #[serde(deserialize_with = "number::unsigned")]
     pub bytes: u64,
     /// SHA-256 of the content in hex digits.
     pub sha256: String,

@@ -15,7 +15,6 @@ pub mod event;
 pub mod gateway;
 pub mod job;
 pub mod key;
-mod number;
 pub mod page;
 pub mod reconcile;
 pub mod refused;

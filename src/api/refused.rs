@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::number;
 use crate::model::Timestamp;
 
 /// A refused request in a list, without its body and the values of its headers.
@@ -26,7 +25,6 @@ pub struct RefusedView {
     /// Names of the headers.
     pub headers: Vec<String>,
     /// Size of the body, as far as it was read.
-    #[serde(deserialize_with = "number::unsigned")]
     pub body_bytes: u64,
     /// Code in the answer to the caller.
     pub code: String,

@@ -9,7 +9,7 @@ use super::delivery::WaitView;
 use crate::model::Timestamp;
 
 /// A source and the condition of its deliveries.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SourceView {
     /// Name of the source.
