@@ -75,7 +75,9 @@ impl ChannelReply {
     /// Not to be called between [`Self::begin`] and [`Self::end`] of the same process: a flight without an end is taken for
     /// one that a crash has left.
     pub fn next(&mut self, spec: &ChannelSpec, policy: ReplyPolicy, now: Timestamp) -> NextStep {
-        if let Some(flight) = self.flight.clone() {
+        if let Some(flight) = &mut self.flight {
+            flight.in_doubt = true;
+            let flight = flight.clone();
             match self.resolve(&flight, spec, policy, now) {
                 Some(step) => return step,
                 None => self.give_up(&flight, policy),

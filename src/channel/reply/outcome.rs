@@ -28,7 +28,7 @@ pub enum CallEnd {
     NotSent,
     /// It broke off or timed out later, by whatever cause.
     Broken,
-    /// The call cannot be made; a code.
+    /// The call, or a question that was the next step, cannot be made; a code.
     Impossible(String),
 }
 
@@ -83,7 +83,11 @@ impl ChannelReply {
                 }
                 self.not_sent(&flight, None, now);
             }
-            CallEnd::Impossible(code) => self.refused(&flight, &code),
+            CallEnd::Impossible(code) => {
+                self.refused(&flight, &code);
+                // A question that cannot be asked has no answer either, so that the doubt comes to an end.
+                self.checked(CheckEnd::Unreadable, now);
+            }
             CallEnd::Answered(judgement) => self.judged(&flight, judgement, now, &mut effects),
         }
         effects

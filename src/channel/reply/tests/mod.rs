@@ -211,6 +211,26 @@ fn a_question_is_asked_after_a_while_and_its_answer_ends_the_doubt() {
 }
 
 #[test]
+fn a_question_that_cannot_be_asked_leaves_the_part_in_doubt_and_ends() {
+    let check = "[reply.check]\ntarget = '/messages'\neach = '*'\nsame = { key = '{key}' }";
+    let spec = channel("", check);
+    let mut reply = reply(1);
+    begin(&mut reply, &spec, BEGIN);
+    let (mut reply, mut now, mut asked) = (crash(&reply), BEGIN, 0);
+    loop {
+        match reply.next(&spec, HOLD, now) {
+            NextStep::WaitUntil(at) => now = at,
+            NextStep::Check { .. } => {
+                reply.end(CallEnd::Impossible("call".into()), now);
+                asked += 1;
+            }
+            step => break assert_eq!(step, NextStep::Unknown),
+        }
+    }
+    assert_eq!(asked, 5);
+}
+
+#[test]
 fn a_message_that_went_out_without_its_key_is_not_asked_for() {
     let check = "[[reply.send]]\ntarget = '/other'\nbody = { text = '{text}' }\n[reply.check]\ntarget = '/messages'\neach = '*'\nsame = { key = '{key}' }";
     let spec = channel("when = { topic = '!' }", check);
