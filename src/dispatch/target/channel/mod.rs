@@ -180,7 +180,7 @@ struct ReplyAttempt<'a> {
     reply: ChannelReply,
 }
 
-/// The answer of a channel to one call, or the reason why there is none.
+/// The answer of a channel to one call, or the error by which no answer came.
 struct Exchange {
     end: Result<http::Response<Bytes>, SendError>,
     shown: String,
