@@ -2,11 +2,15 @@
 
 use super::*;
 
+/// The events of all sources, one a second.
+fn wanted() -> Value {
+    json!({ "filter": { "type": "issues.opened" }, "pace": 60 })
+}
+
 #[tokio::test]
-async fn t103_a_replay_in_bulk_is_planned_begun_and_kept_to_its_pace() {
-    let world = world();
+async fn a_replay_in_bulk_is_planned_and_begun() {
+    let (world, wanted) = (world(), wanted());
     world.state.clock.advance(Duration::from_secs(10));
-    let wanted = json!({ "filter": { "type": "issues.opened" }, "pace": 60 });
     let (status, plan) = world.tell("/replays/plan", wanted.clone()).await;
     assert_eq!(
         (status, &plan["count"], &plan["more"], &plan["takes_s"]),
@@ -41,6 +45,13 @@ async fn t103_a_replay_in_bulk_is_planned_begun_and_kept_to_its_pace() {
         "what a filter held back stays there"
     );
     assert_eq!(job["eta"], "2027-01-15T08:00:13.000Z");
+}
+
+#[tokio::test]
+async fn t103_a_replay_in_bulk_keeps_to_its_pace_and_can_be_paused() {
+    let world = world();
+    world.state.clock.advance(Duration::from_secs(10));
+    assert_eq!(world.tell("/replays", wanted()).await.0, 202);
 
     // Two processes at once: a step is taken once, and the next one a second later.
     let replayer = || {

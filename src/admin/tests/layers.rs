@@ -9,6 +9,7 @@ async fn sent(request: Request<Body>) -> (StatusCode, HeaderMap, Value) {
     let state = world().state;
     let routes = axum::Router::new()
         .route("/bug", get(async || panic_of_a_handler()))
+        .route("/bare", get(async || StatusCode::SERVICE_UNAVAILABLE))
         .route("/read", post(async |body: String| body))
         .route(
             "/headers",
@@ -58,6 +59,17 @@ async fn a_body_that_is_larger_than_any_request_is_refused_before_it_is_read() {
             assert_eq!(headers["cache-control"], "no-store");
         }
     }
+}
+
+#[tokio::test]
+async fn the_bare_status_of_the_time_limit_becomes_an_error_in_json() {
+    let request = Request::get("/bare").header("host", "localhost");
+    let (status, _, body) = sent(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(
+        (status.as_u16(), &body["code"]),
+        (503, &json!("timed_out")),
+        "{body}"
+    );
 }
 
 #[tokio::test]
