@@ -71,6 +71,9 @@ pub mod config;
 // the readers of JSON
 pub mod json;
 
+// answers as messages of chats: Markdown in the dialect of a channel, cut to its limits; pure
+pub mod render;
+
 // bytes as text: character sets, forms, parts
 pub mod text;
 

@@ -313,3 +313,36 @@ async fn typing_is_shown_within_a_second_as_long_as_the_run_goes_on() {
         "it ends with the answer"
     );
 }
+
+#[tokio::test]
+async fn a_long_answer_is_formatted_and_comes_in_order() {
+    let upstream = Upstream::start(&[]).await;
+    let chat = Chat::start().await;
+    let gateway = Gateway::start(upstream.address, &chat.source("")).await;
+    let long = format!(
+        "**Result:** {}\n\n```sh\nls\n```\n@everyone",
+        "many words. ".repeat(700)
+    );
+    upstream.set(json!({ "result": long })).await;
+    let event = write(&gateway, 1, 100, "hello", &json!({})).await;
+    reply_is(&gateway, &event, "delivered").await;
+    let calls = chat.calls();
+    assert_eq!(calls.len(), 3, "{calls:?}");
+    let texts: Vec<&str> = calls
+        .iter()
+        .filter_map(|call| call.body["text"].as_str())
+        .collect();
+    assert!(texts.iter().all(|text| text.encode_utf16().count() <= 4096));
+    assert!(texts[0].starts_with("Result: many words.") && texts[2].ends_with("@everyone"));
+    assert_eq!(
+        calls[0].body["entities"][0],
+        json!({ "type": "bold", "offset": 0, "length": 7 })
+    );
+    assert_eq!(calls[2].body["entities"][0]["language"], "sh");
+    assert_eq!(calls[0].body["reply_parameters"]["message_id"], 11);
+    assert_eq!(calls[1].body["reply_parameters"].get("message_id"), None);
+    assert!(
+        calls[1].at - calls[0].at >= Duration::from_millis(900),
+        "one a second in a chat"
+    );
+}

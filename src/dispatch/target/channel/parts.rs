@@ -2,55 +2,65 @@
 
 use crate::channel::{ChannelSpec, ReplyPart};
 use crate::config::reply::{LengthUnit, SourceReply};
+use crate::render::{Dialect, MessageLimits, RenderedPart, Rendering, Unit};
 
 /// The parts of an answer.
 pub(super) fn of(spec: &ChannelSpec, rules: &SourceReply, text: &str) -> Vec<ReplyPart> {
-    let _ = rules;
-    cut(
-        text,
-        spec.limits().length,
-        spec.limits().unit,
-        spec.limits().max_parts,
-    )
+    let parts = rendering(spec, Some(rules)).parts(text);
+    parts.into_iter().map(part).collect()
 }
 
-/// The parts of one part that was too long.
+/// The pieces of a part that was too long.
 pub(super) fn smaller(
     spec: &ChannelSpec,
     rules: Option<&SourceReply>,
-    text: &str,
+    source: &str,
     length: usize,
 ) -> Vec<ReplyPart> {
-    let _ = rules;
-    cut(text, length, spec.limits().unit, usize::MAX)
+    let pieces = rendering(spec, rules).smaller(source, length);
+    pieces.into_iter().map(part).collect()
 }
 
-fn cut(text: &str, length: usize, unit: LengthUnit, most: usize) -> Vec<ReplyPart> {
-    let size = |c: char| match unit {
-        LengthUnit::Utf16 => c.len_utf16(),
-        LengthUnit::Chars => 1,
-        LengthUnit::Bytes => c.len_utf8(),
-    };
-    let mut parts = vec![String::new()];
-    let mut used = 0;
-    for c in text.chars() {
-        if used + size(c) > length && parts.len() < most {
-            parts.push(String::new());
-            used = 0;
-        }
-        if used + size(c) <= length {
-            used += size(c);
-            parts.last_mut().map(|part| part.push(c));
-        }
+fn rendering(spec: &ChannelSpec, rules: Option<&SourceReply>) -> Rendering {
+    let limits = spec.limits();
+    Rendering {
+        // The words of the configuration are those of the renderer, which a test compares.
+        dialect: Dialect::parse(spec.format()).unwrap_or(Dialect::Plain),
+        limits: MessageLimits {
+            length: limits.length,
+            unit: match limits.unit {
+                LengthUnit::Utf16 => Unit::Utf16,
+                LengthUnit::Chars => Unit::Chars,
+                LengthUnit::Bytes => Unit::Bytes,
+            },
+            is_after_parsing: limits.is_after_parsing,
+            entities: limits.entities,
+            parts: limits.max_parts,
+        },
+        mentions: rules.is_some_and(|rules| rules.mentions),
     }
-    parts
-        .into_iter()
-        .filter(|part| !part.trim().is_empty())
-        .map(|part| ReplyPart {
-            text: part.clone(),
-            plain: part.clone(),
-            source: part,
-            ..ReplyPart::default()
-        })
-        .collect()
+}
+
+fn part(rendered: RenderedPart) -> ReplyPart {
+    ReplyPart {
+        text: rendered.text,
+        plain: rendered.plain,
+        entities: rendered.entities,
+        html: rendered.html,
+        source: rendered.source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::reply::FORMATS;
+
+    #[test]
+    fn every_format_of_a_provider_file_has_a_dialect() {
+        for word in FORMATS {
+            assert!(Dialect::parse(word).is_some(), "{word}");
+        }
+        assert_eq!(Dialect::WORDS.len(), FORMATS.len());
+    }
 }
