@@ -269,6 +269,23 @@ mod tests {
     }
 
     #[test]
+    fn an_invalid_head_has_the_code_of_its_refusal_and_what_is_malformed_has_one_code() {
+        for (fault, expected) in [
+            (HeadFault::Head("x"), (400, "bad_head")),
+            (HeadFault::Framing("x"), (400, "bad_head")),
+            (HeadFault::Target("x"), (400, "bad_head")),
+            (HeadFault::TargetTooLong, (414, "target_too_long")),
+            (HeadFault::TooLarge, (431, "head_too_large")),
+            (HeadFault::Version, (505, "unsupported_version")),
+            (HeadFault::Slow, (408, "slow_head")),
+        ] {
+            let (status, code, sentence) = AdminError::InvalidHead(fault).parts();
+            assert_eq!((status.as_u16(), code), expected, "{fault:?}");
+            assert!(sentence.ends_with('.') && sentence != "x", "{sentence}");
+        }
+    }
+
+    #[test]
     fn waits_are_whole_seconds_and_never_none() {
         assert_eq!(whole_seconds(Duration::ZERO), 1);
         assert_eq!(whole_seconds(Duration::from_millis(59_001)), 60);
