@@ -2,10 +2,11 @@
 //! trouble, and the answer to a caller who comes while the queue is full.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::InboxError;
@@ -67,7 +68,7 @@ struct Awaited {
 impl Waiters {
     /// Registers a caller for a delivery's end. Done before the delivery is looked at, so that no end comes in between.
     pub(super) fn wait_for_end(&self, id: DeliveryId) -> Waiter {
-        let mut awaited = locked(&self.awaited);
+        let mut awaited = self.awaited.lock();
         let ended = if awaited.len() < AWAITED || awaited.contains_key(&id) {
             let entry = awaited.entry(id).or_default();
             entry.waiters += 1;
@@ -87,7 +88,7 @@ impl Waiters {
         if ids.is_empty() {
             return;
         }
-        let awaited = locked(&self.awaited);
+        let awaited = self.awaited.lock();
         for entry in ids.iter().filter_map(|id| awaited.get(id)) {
             entry.ended.notify_waiters();
         }
@@ -114,7 +115,7 @@ impl Drop for Waiter {
         if self.ended.is_none() {
             return;
         }
-        let mut awaited = locked(&self.awaited);
+        let mut awaited = self.awaited.lock();
         if let Some(entry) = awaited.get_mut(&self.id) {
             entry.waiters -= 1;
             if entry.waiters == 0 {
@@ -133,23 +134,18 @@ pub(super) struct Trouble {
 impl Trouble {
     /// Notes a failed write. True if the write before it succeeded, so that the log says it once.
     pub(super) fn begins(&self, error: InboxError) -> bool {
-        locked(&self.last).replace(error).is_none()
+        self.last.lock().replace(error).is_none()
     }
 
     /// Notes a write that succeeded. True if the write before it failed.
     pub(super) fn ends(&self) -> bool {
-        locked(&self.last).take().is_some()
+        self.last.lock().take().is_some()
     }
 
     /// True if the last write failed.
     pub(super) fn is_on(&self) -> bool {
-        locked(&self.last).is_some()
+        self.last.lock().is_some()
     }
-}
-
-/// Locks a mutex whose holder cannot have left its value half changed.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::refuse;
@@ -94,7 +95,7 @@ impl LoadShed {
         }
         if before >= self.most / 2 {
             let address = bucket(peer);
-            let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut late = self.late.lock();
             let mine = late.entry(address).or_default();
             if before >= bound - bound / 8 && *mine >= self.most / 8 {
                 return Err(full());
@@ -142,11 +143,7 @@ fn full() -> Refusal {
 impl Drop for LoadPermit {
     fn drop(&mut self) {
         if let Some(address) = self.late {
-            let mut late = self
-                .load
-                .late
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut late = self.load.late.lock();
             if let Some(mine) = late.get_mut(&address) {
                 *mine -= 1;
                 if *mine == 0 {
@@ -184,7 +181,7 @@ mod tests {
         assert!(enter(Rank::Once, 16).is_ok());
         drop(slots);
         assert_eq!(load.now.load(Ordering::Acquire), 0);
-        assert!(load.late.lock().unwrap().is_empty());
+        assert!(load.late.lock().is_empty());
     }
 
     #[test]

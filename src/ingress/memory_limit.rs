@@ -7,8 +7,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::refuse;
 use crate::model::{Refusal, bucket};
@@ -92,7 +94,7 @@ impl MemoryLimit {
 
     /// The same for an address, within its share.
     fn take_counted(&self, address: IpAddr, bytes: u64, is_large: bool) -> bool {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = self.counted.lock();
         let mine = counted.get(&address).copied().unwrap_or(0);
         let most = self.most.load(Ordering::Relaxed);
         let open = if is_large {
@@ -110,7 +112,7 @@ impl MemoryLimit {
 
     fn give_back(&self, address: IpAddr, taken: &Portion) {
         if taken.counted > 0 {
-            let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counted = self.counted.lock();
             if let Some(mine) = counted.get_mut(&address) {
                 *mine = mine.saturating_sub(taken.counted);
                 if *mine == 0 {
@@ -142,7 +144,7 @@ impl MemoryPermit {
         let Some(held) = &self.held else {
             return Ok(());
         };
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock();
         let more = to.saturating_sub(taken.bytes);
         if more == 0 {
             return Ok(());
@@ -173,7 +175,7 @@ impl MemoryPermit {
 
 impl Drop for MemoryPermit {
     fn drop(&mut self) {
-        let taken = std::mem::take(self.taken.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let taken = std::mem::take(self.taken.get_mut());
         if let Some(held) = self.held.take().filter(|_| taken.bytes > 0) {
             held.give_back(self.address, &taken);
         }
@@ -220,7 +222,7 @@ mod tests {
             hold(251, 20 * 1024).is_ok() && hold(1, 20 * 1024).is_ok() == (held.now() < 36 * MIB)
         );
         drop(all);
-        assert_eq!((held.now(), held.counted.lock().unwrap().len()), (0, 0));
+        assert_eq!((held.now(), held.counted.lock().len()), (0, 0));
     }
 
     #[test]

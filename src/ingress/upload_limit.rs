@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::recent::Recent;
@@ -71,7 +72,10 @@ impl UploadLimit {
 
     /// One at a source.
     pub(super) fn at_source(&self, source: &str, address: IpAddr) -> Result<UploadPermit, Refusal> {
-        let is_known = locked(&self.known).holds(&self.name(source, address), Instant::now());
+        let is_known = self
+            .known
+            .lock()
+            .holds(&self.name(source, address), Instant::now());
         self.sources.take(address, is_known)
     }
 
@@ -87,7 +91,7 @@ impl UploadLimit {
     /// An upload from this address was proved at this source.
     pub(super) fn proved(&self, source: &str, address: IpAddr) {
         let name = self.name(source, address);
-        locked(&self.known).keep(name, Instant::now());
+        self.known.lock().keep(name, Instant::now());
     }
 
     fn name(&self, source: &str, address: IpAddr) -> u64 {
@@ -98,7 +102,7 @@ impl UploadLimit {
 impl Pool {
     fn take(self: &Arc<Self>, address: IpAddr, is_known: bool) -> Result<UploadPermit, Refusal> {
         let address = bucket(address);
-        let mut taken = locked(&self.taken);
+        let mut taken = self.taken.lock();
         let Uploads { whole, by_address } = &mut *taken;
         let mine = by_address.get(&address).copied().unwrap_or(0);
         let (all, each) = match is_known {
@@ -119,7 +123,7 @@ impl Pool {
 
 impl Drop for UploadPermit {
     fn drop(&mut self) {
-        let mut taken = locked(&self.pool.taken);
+        let mut taken = self.pool.taken.lock();
         taken.whole -= 1;
         if let Some(mine) = taken.by_address.get_mut(&self.address) {
             *mine -= 1;
@@ -128,10 +132,6 @@ impl Drop for UploadPermit {
             }
         }
     }
-}
-
-fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
-    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -162,7 +162,7 @@ mod tests {
             "the drop-in has its own"
         );
         drop(held);
-        let taken = places.sources.taken.lock().unwrap();
+        let taken = places.sources.taken.lock();
         assert_eq!((taken.whole, taken.by_address.len()), (0, 0));
     }
 

@@ -248,8 +248,9 @@ fn resolve(from: &Uri, to: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -282,7 +283,7 @@ mod tests {
                     let length = stream.read(&mut head).await.unwrap_or(0);
                     let head = String::from_utf8_lossy(&head[..length]).into_owned();
                     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-                    seen.lock().unwrap().push(head);
+                    seen.lock().push(head);
                     let answer = answers
                         .iter()
                         .find(|(at, _)| *at == path)
@@ -331,7 +332,7 @@ mod tests {
                 "{address}: {error}"
             );
         }
-        assert!(heads.lock().unwrap().is_empty());
+        assert!(heads.lock().is_empty());
         let both = client(&["127.0.0.0/8", "::1"]);
         assert_eq!(
             get(&both, &format!("http://localhost:{}/", at.port()))
@@ -377,7 +378,7 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(file.whole().await.unwrap(), "there");
-        let head = seen_there.lock().unwrap()[0].clone();
+        let head = seen_there.lock()[0].clone();
         assert!(
             !head.contains("planted") && head.contains("accept-encoding: identity"),
             "{head}"

@@ -19,8 +19,10 @@ mod stop;
 mod stripe;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use self::api::Api;
 use self::deadline::Deadline;
@@ -327,7 +329,7 @@ fn log(setup: LogSetup, client: &Client, clock: &Clock) -> Box<dyn EventLog> {
 
 impl ActiveReconciles {
     fn enter(&self, name: &str) -> Result<ReconcileGuard, ReconcileRefusal> {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.0.lock();
         if names.insert(name.to_owned()) {
             Ok(ReconcileGuard {
                 running: self.clone(),
@@ -341,11 +343,7 @@ impl ActiveReconciles {
 
 impl Drop for ReconcileGuard {
     fn drop(&mut self) {
-        self.running
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.name);
+        self.running.0.lock().remove(&self.name);
     }
 }
 

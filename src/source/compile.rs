@@ -1,10 +1,11 @@
 //! Compiler of a configured source: its provider, its scheme for every time, its getter.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
 use super::certificates::CertificateFetches;
 use super::enrolment::{Enrolment, EnrolmentSlot};

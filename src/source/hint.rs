@@ -1,6 +1,5 @@
 //! Hint at the probable cause of a refusal, for small requests and seldom.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Source;
@@ -19,10 +18,7 @@ impl Source {
             return None;
         }
         {
-            let mut explained = self
-                .explained
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut explained = self.explained.lock();
             if explained.is_some_and(|at| at <= now && now.since(at) < EXPLAIN_EVERY) {
                 return None;
             }

@@ -18,8 +18,10 @@ mod tests;
 mod web_client;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use self::certificates::CertificateFetches;
 use self::enrolment::Enrolment;

@@ -26,7 +26,7 @@ mod stats;
 mod task;
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +35,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use parking_lot::{Mutex, MutexGuard};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
@@ -99,15 +100,15 @@ impl Stub {
 
     // What one panic left behind is still good enough to test with; so are the guards that it poisoned.
     fn options(&self) -> MutexGuard<'_, StubOptions> {
-        self.options.lock().unwrap_or_else(PoisonError::into_inner)
+        self.options.lock()
     }
 
     fn chance(&self) -> MutexGuard<'_, Chance> {
-        self.chance.lock().unwrap_or_else(PoisonError::into_inner)
+        self.chance.lock()
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock()
     }
 
     fn count(&self, fault: StubFault) {

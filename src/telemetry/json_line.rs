@@ -143,8 +143,9 @@ impl Visit for Members<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
@@ -155,7 +156,7 @@ mod tests {
 
     impl std::io::Write for Kept {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -182,7 +183,7 @@ mod tests {
             tracing::warn!("only \u{202e}words\u{7f} and \u{2028}");
             tracing::debug!(empty = "", large = u64::MAX, wide = u128::MAX);
         });
-        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(kept.0.lock().clone()).unwrap();
         text.lines()
             .map(|line| {
                 let time = line.find(",\"level\"").unwrap();

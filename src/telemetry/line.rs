@@ -6,10 +6,11 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::field::is_visible;
@@ -64,11 +65,7 @@ impl Lines {
         let written = |waiting: &mut Waiting| {
             waiting.busy || !waiting.lines.is_empty() || waiting.dropped > 0
         };
-        let (mut waiting, _) = self
-            .0
-            .idle
-            .wait_timeout_while(waiting, LAST, written)
-            .unwrap_or_else(PoisonError::into_inner);
+        self.0.idle.wait_while_for(&mut waiting, written, LAST);
         waiting.hurry = false;
     }
 
@@ -134,24 +131,19 @@ fn visible(line: &[u8]) -> Cow<'_, [u8]> {
 
 impl Shared {
     fn held(&self) -> MutexGuard<'_, Waiting> {
-        // What is behind it is whole after every step.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     fn run(&self, mut out: impl Write) {
         let mut lines = Vec::new();
         loop {
             let nothing = |waiting: &mut Waiting| waiting.lines.is_empty() && waiting.dropped == 0;
-            let mut waiting = self
-                .work
-                .wait_while(self.held(), nothing)
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut waiting = self.held();
+            self.work.wait_while(&mut waiting, nothing);
             // From here on nobody needs to wake this thread: it comes back by itself.
             waiting.busy = true;
-            let (mut waiting, _) = self
-                .work
-                .wait_timeout_while(waiting, GATHER, |waiting| !waiting.hurry)
-                .unwrap_or_else(PoisonError::into_inner);
+            let is_unhurried = |waiting: &mut Waiting| !waiting.hurry;
+            self.work.wait_while_for(&mut waiting, is_unhurried, GATHER);
             std::mem::swap(&mut lines, &mut waiting.lines);
             let dropped = std::mem::take(&mut waiting.dropped);
             drop(waiting);

@@ -5,9 +5,10 @@
 //! gives up waiting has taken no permit. A tenth of the rate may go at once ([`crate::limit::Bucket`]).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::config::Rate;
@@ -271,7 +272,7 @@ impl Budget {
 
     // Each change is one step: a panic leaves nothing half done.
     fn drawn(&self) -> MutexGuard<'_, Drawn> {
-        self.0.drawn.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.drawn.lock()
     }
 }
 
@@ -396,12 +397,12 @@ mod tests {
                 let (budget, draw, order) = (budget.clone(), draw.clone(), order.clone());
                 tasks.spawn(async move {
                     budget.acquire(&draw).await;
-                    order.lock().unwrap().push(number);
+                    order.lock().push(number);
                 });
             }
         }
         tasks.join_all().await;
-        let order = order.lock().unwrap().clone();
+        let order = order.lock().clone();
         let ours = order.iter().take(40).filter(|number| **number > 0).count();
         assert!(ours >= 28, "{order:?}");
         assert!(

@@ -14,9 +14,10 @@ mod rules;
 mod state;
 mod status;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::breaker::BreakerState;
@@ -271,7 +272,7 @@ impl Throttle {
 
     // Counts only, changed in one go each: a panic leaves nothing half done.
     fn table(&self) -> MutexGuard<'_, ThrottleState> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }
 

@@ -6,11 +6,11 @@
 //! was read together with the lock could be one that has been settled meanwhile. The cost is that of the lanes taken,
 //! however much waits.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Transaction};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::PostgresInbox;
@@ -25,7 +25,7 @@ use super::plan::ClaimPlan;
 use super::writer::QueuedWork;
 use crate::inbox::bounds::{CLAIM_LEASES, END_POLL};
 use crate::inbox::fair::Shares;
-use crate::inbox::queue::{QueueWeight, Waiter, locked};
+use crate::inbox::queue::{QueueWeight, Waiter};
 use crate::inbox::{
     ClaimBatch, Claimed, Deliver, DeliveryDetail, InboxError, Replicas as _, Settled, Settlement,
     Terms, Turn,
@@ -81,21 +81,21 @@ pub(super) async fn lease(
     if room == 0 {
         return Ok(Leased::default());
     }
-    let walked = locked(shares).walked.clone();
+    let walked = shares.lock().walked.clone();
     let DueRoutes {
         open,
         next_due,
         walked,
     } = open_routes(&tx, walked, terms, now).await?;
     if open.is_empty() {
-        locked(shares).walked = walked;
+        shares.lock().walked = walked;
         return Ok(Leased {
             next_due,
             ..Leased::default()
         });
     }
     let dealt = {
-        let mut shares = locked(shares);
+        let mut shares = shares.lock();
         shares.walked = walked;
         shares.deal(&open, terms, room)
     };
@@ -115,7 +115,7 @@ pub(super) async fn lease(
     }
     taking.take(&tx, slot, replica, terms, now).await?;
     {
-        let mut shares = locked(shares);
+        let mut shares = shares.lock();
         for (_, route, most) in &due {
             let taken = taking.took.get(route).copied().unwrap_or(0);
             shares.refund(route, terms, most.saturating_sub(taken));

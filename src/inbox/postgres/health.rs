@@ -2,14 +2,14 @@
 //! processes.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::inbox::InboxError;
 use crate::inbox::bounds::AWAITED;
-use crate::inbox::queue::{Trouble, Waiters, locked};
+use crate::inbox::queue::{Trouble, Waiters};
 use crate::model::DeliveryId;
 
 /// Ends that wait to be told to other processes; of those beyond they find out by looking.
@@ -50,7 +50,7 @@ impl Health {
         if !news && ended.is_empty() {
             return;
         }
-        let mut told = locked(&self.told);
+        let mut told = self.told.lock();
         told.news |= news;
         let room = MAX_TOLD.saturating_sub(told.ended.len());
         told.ended.extend(ended.iter().take(room));
@@ -60,7 +60,7 @@ impl Health {
 
     /// Takes what the others are to be told.
     pub(super) fn take_told(&self) -> Announcement {
-        std::mem::take(&mut *locked(&self.told))
+        std::mem::take(&mut *self.told.lock())
     }
 
     /// Notes that the database cannot be had, or takes nothing; the log says it once.
@@ -85,7 +85,7 @@ impl Health {
 
     /// Notes a lease whose settlement may be on disk or not.
     pub(super) fn doubt(&self, fence: i64) {
-        let mut doubtful = locked(&self.doubtful);
+        let mut doubtful = self.doubtful.lock();
         if doubtful.len() < AWAITED {
             doubtful.insert(fence);
         }
@@ -93,7 +93,7 @@ impl Health {
 
     /// True if a lease is one of those, which is then forgotten.
     pub(super) fn was_doubtful(&self, fence: i64) -> bool {
-        locked(&self.doubtful).remove(&fence)
+        self.doubtful.lock().remove(&fence)
     }
 
     /// Notes whether it has reached its ceiling.

@@ -56,10 +56,11 @@ mod upkeep;
 mod waiting;
 mod writer;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -97,7 +98,7 @@ pub struct PostgresInbox {
     queues: RwLock<Option<Queues>>,
     waiting: Arc<AtomicUsize>,
     /// The places that claims gave of late, by account and source.
-    shares: Arc<std::sync::Mutex<Shares>>,
+    shares: Arc<parking_lot::Mutex<Shares>>,
     options: PostgresOptions,
     /// They end by themselves when nobody can hand anything in any more.
     writers: Mutex<Vec<JoinHandle<()>>>,
@@ -247,11 +248,7 @@ impl PostgresInbox {
     }
 
     fn queues(&self) -> Result<Queues, InboxError> {
-        self.queues
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-            .ok_or(InboxError::Closed)
+        self.queues.read().clone().ok_or(InboxError::Closed)
     }
 
     /// Owes an event again.

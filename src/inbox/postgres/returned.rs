@@ -1,8 +1,9 @@
 //! Leases on their way to their claimer: those that it never gets go back by themselves.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::claim::{self, Claimant};

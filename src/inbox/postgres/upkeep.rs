@@ -1,6 +1,5 @@
 //! Upkeep of the database: what is old goes, room is measured, and the inbox closes.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -115,10 +114,7 @@ impl Upkeep for PostgresInbox {
 
     async fn close(&self) {
         self.health.close();
-        self.queues
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.queues.write().take();
         for mut writer in std::mem::take(&mut *self.writers.lock().await) {
             if tokio::time::timeout(CLOSING, &mut writer).await.is_err() {
                 tracing::error!("inbox closed before everything that was handed in was written");

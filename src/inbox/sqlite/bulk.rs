@@ -6,7 +6,6 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::*;
-use crate::inbox::queue::locked;
 use crate::inbox::*;
 use crate::model::*;
 
@@ -564,7 +563,7 @@ async fn a_sweep_does_not_read_again_what_is_kept_longer() {
         499,
         "in more than one tx"
     );
-    let round = locked(&inbox.walks).begin(&keep, at(10_001));
+    let round = inbox.walks.lock().begin(&keep, at(10_001));
     assert_eq!(
         round.walks[0],
         (millis(100), (499, 500)),

@@ -4,15 +4,15 @@
 //! never reaches the log's end, and only at its end can the log begin anew; so past a bound the writer, between two
 //! commits, waits for the rest once.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::health::Health;
 use super::schema::{BUSY, PAGE, WAL_LIMIT};
-use crate::inbox::queue::locked;
 
 /// Pause between two rounds.
 const REST: Duration = Duration::from_millis(50);
@@ -53,7 +53,7 @@ impl CheckpointSignal {
 
     /// Says that there was a commit.
     pub(super) fn written(&self) {
-        let mut signs = locked(&self.signs);
+        let mut signs = self.signs.lock();
         if !signs.written {
             signs.written = true;
             self.changed.notify_all();
@@ -62,27 +62,23 @@ impl CheckpointSignal {
 
     /// Ends the checkpointer.
     pub(super) fn stop(&self) {
-        locked(&self.signs).stop = true;
+        self.signs.lock().stop = true;
         self.changed.notify_all();
     }
 
     /// Waits for a commit. False: stop.
     fn wait(&self) -> bool {
-        let signs = locked(&self.signs);
-        let mut signs = self
-            .changed
-            .wait_while(signs, |signs| !signs.written && !signs.stop)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut signs = self.signs.lock();
+        self.changed
+            .wait_while(&mut signs, |signs| !signs.written && !signs.stop);
         signs.written = false;
         !signs.stop
     }
 
     fn rest(&self) {
-        let signs = locked(&self.signs);
-        drop(
-            self.changed
-                .wait_timeout_while(signs, REST, |signs| !signs.stop),
-        );
+        let mut signs = self.signs.lock();
+        self.changed
+            .wait_while_for(&mut signs, |signs| !signs.stop, REST);
     }
 }
 

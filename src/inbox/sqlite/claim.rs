@@ -20,7 +20,6 @@ use super::transaction::Transaction;
 use super::{SqliteInbox, browse, fill, overlap, settle};
 use crate::inbox::bounds::{CLAIM_LEASES, END_POLL};
 use crate::inbox::fair::Shares;
-use crate::inbox::queue::locked;
 use crate::inbox::{
     ClaimBatch, Claimed, Deliver, DeliveryDetail, InboxError, Settled, Settlement, Terms, Turn,
 };
@@ -209,7 +208,7 @@ impl Deliver for SqliteInbox {
         let (leases, next_due, dropped) = self
             .write_and_wrap(
                 "claim",
-                move |tx| lease(tx, &mut *terms, &mut locked(&shares), now),
+                move |tx| lease(tx, &mut *terms, &mut shares.lock(), now),
                 move |found| {
                     (
                         Leases::new(found.leases, returned),

@@ -4,15 +4,14 @@
 //! little room there is, so that there is more again.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::schema::PAGE;
 use crate::inbox::Usage;
-use crate::inbox::queue::locked;
 
 /// Time that an answer holds.
 const HOLDS: Duration = Duration::from_millis(100);
@@ -58,7 +57,7 @@ impl Disk {
 
     /// True if nothing more is to be kept.
     pub(super) fn is_full(&self) -> bool {
-        let mut looked = locked(&self.looked);
+        let mut looked = self.looked.lock();
         if looked.is_none_or(|at| at.elapsed() >= HOLDS) {
             *looked = Some(Instant::now());
             let usage = self.usage();

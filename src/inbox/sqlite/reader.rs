@@ -1,14 +1,14 @@
 //! Connections that only read, a few, each used by one question at a time.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::schema;
 use crate::inbox::InboxError;
-use crate::inbox::queue::locked;
 
 /// Questions that are answered at once.
 const READERS: usize = 4;
@@ -42,7 +42,7 @@ impl Readers {
             .acquire_owned()
             .await
             .map_err(|_| InboxError::Closed)?;
-        let conn = locked(&self.idle).pop().ok_or(InboxError::Closed)?;
+        let conn = self.idle.lock().pop().ok_or(InboxError::Closed)?;
         let mut seat = ReaderSlot {
             conn: Some(conn),
             idle: Arc::clone(&self.idle),
@@ -71,7 +71,7 @@ impl Readers {
             permits.forget();
         }
         self.free.close();
-        locked(&self.idle).clear();
+        self.idle.lock().clear();
     }
 }
 
@@ -85,6 +85,6 @@ struct ReaderSlot {
 
 impl Drop for ReaderSlot {
     fn drop(&mut self) {
-        locked(&self.idle).extend(self.conn.take());
+        self.idle.lock().extend(self.conn.take());
     }
 }

@@ -1,7 +1,8 @@
 //! Leases that their claimer never had: they go back to the writer by themselves.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -9,7 +10,6 @@ use super::settle;
 use super::transaction::Transaction;
 use super::work::{Work, WriterMessage};
 use crate::inbox::codec::{Codec, Unreadable};
-use crate::inbox::queue::locked;
 use crate::inbox::{InboxError, Next, Settlement};
 use crate::model::{Attempt, Timestamp};
 
@@ -83,7 +83,7 @@ impl Returned {
 
     /// Puts leases there, and wakes the writer.
     pub(super) fn put(&self, returns: impl IntoIterator<Item = Return>) {
-        let mut list = locked(&self.list);
+        let mut list = self.list.lock();
         list.extend(returns);
         if !list.is_empty()
             && let Some(bell) = self.bell.upgrade()
@@ -95,7 +95,7 @@ impl Returned {
 
     /// Takes what lies there, as work for the writer.
     pub(super) fn work(&self) -> impl Iterator<Item = Box<dyn Work>> + use<> {
-        let list = std::mem::take(&mut *locked(&self.list));
+        let list = std::mem::take(&mut *self.list.lock());
         let returned = self.clone();
         list.into_iter().map(move |what| -> Box<dyn Work> {
             Box::new(GiveBack {
@@ -163,7 +163,7 @@ impl Work for GiveBack {
         // Nobody else will free the lane, so it is tried until it goes. Without the bell: the next turn is soon enough,
         // and a full disk is no reason to spin.
         if let Err(InboxError::NoSpace | InboxError::Engine { .. }) = end {
-            locked(&self.returned.list).push(self.what);
+            self.returned.list.lock().push(self.what);
         }
     }
 }

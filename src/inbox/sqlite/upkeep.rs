@@ -9,7 +9,6 @@ use rusqlite::Connection;
 use super::work::WriterMessage;
 use super::{SqliteInbox, browse, disk, naming, proof, spend, sweep};
 use crate::inbox::bounds::SWEPT_EVENTS;
-use crate::inbox::queue::locked;
 use crate::inbox::{InboxError, Keep, ReplicaStatus, Replicas, Upkeep, Usage};
 use crate::model::{Role, Timestamp, UpstreamIds};
 
@@ -17,7 +16,7 @@ use crate::model::{Role, Timestamp, UpstreamIds};
 impl Upkeep for SqliteInbox {
     async fn sweep(&self, keep: &Keep, now: Timestamp, limit: usize) -> Result<usize, InboxError> {
         let mut gone = 0;
-        let round = locked(&self.walks).begin(keep, now);
+        let round = self.walks.lock().begin(keep, now);
         for (time, begin) in round.walks {
             let (mut from, mut whole) = (begin, false);
             while !whole && gone < limit {
@@ -27,7 +26,7 @@ impl Upkeep for SqliteInbox {
                 let found = self.readers.ask("find old events", look).await?;
                 (from, whole) = (found.place, found.whole);
                 gone += self.remove(found.events).await?;
-                locked(&self.walks).passed(time, from, &found.owed);
+                self.walks.lock().passed(time, from, &found.owed);
             }
         }
         let mut owed = round.owed;
@@ -39,7 +38,9 @@ impl Upkeep for SqliteInbox {
             let (found, looked) = self.readers.ask("find old events", look).await?;
             gone += self.remove(found.events.clone()).await?;
             // Those that went are not found the next time, and forgotten then.
-            locked(&self.walks).forget(&found.kept, found.whole.then_some(now));
+            self.walks
+                .lock()
+                .forget(&found.kept, found.whole.then_some(now));
             // What could not be looked at comes after the last that can go.
             owed = match found.events.last() {
                 Some(last) if !found.whole => looked.into_iter().filter(|seq| seq > last).collect(),

@@ -8,9 +8,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use ring::hmac;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
@@ -62,17 +63,19 @@ impl ForeignKeys {
 
     /// True if the upstream took this key lately, for any agent.
     pub(in crate::ingress) fn is_known(&self, key: &[u8]) -> bool {
-        locked(&self.proved).holds(&self.tag(key, ""), Instant::now())
+        self.proved.lock().holds(&self.tag(key, ""), Instant::now())
     }
 
     /// True if the upstream took this key for this agent lately.
     pub(super) fn is_proved(&self, key: &[u8], agent: &str) -> bool {
-        locked(&self.proved).holds(&self.tag(key, agent), Instant::now())
+        self.proved
+            .lock()
+            .holds(&self.tag(key, agent), Instant::now())
     }
 
     /// The upstream took the key; for an agent where one is named.
     pub(super) fn proved(&self, key: &[u8], agent: Option<&str>) {
-        let (now, mut proved) = (Instant::now(), locked(&self.proved));
+        let (now, mut proved) = (Instant::now(), self.proved.lock());
         proved.keep(self.tag(key, ""), now);
         if let Some(agent) = agent {
             proved.keep(self.tag(key, agent), now);
@@ -81,7 +84,7 @@ impl ForeignKeys {
 
     /// The upstream takes the key no longer: for an agent where one is named, else for none.
     pub(super) fn forget(&self, key: &[u8], agent: &str) {
-        let mut proved = locked(&self.proved);
+        let mut proved = self.proved.lock();
         proved.remove(&self.tag(key, ""));
         proved.remove(&self.tag(key, agent));
     }
@@ -90,12 +93,12 @@ impl ForeignKeys {
     pub(super) fn refused(&self, key: &[u8], agent: &str, status: u16) {
         self.forget(key, agent);
         let tag = self.tag(key, if status == 401 { "" } else { agent });
-        locked(&self.refused).keep(tag, Instant::now());
+        self.refused.lock().keep(tag, Instant::now());
     }
 
     /// Refuses a key that the upstream refused lately.
     pub(super) fn judge(&self, key: &[u8], agent: &str) -> Result<(), Refusal> {
-        let (now, refused) = (Instant::now(), locked(&self.refused));
+        let (now, refused) = (Instant::now(), self.refused.lock());
         match refused.holds(&self.tag(key, ""), now) || refused.holds(&self.tag(key, agent), now) {
             true => Err(Refusal::KeyRefused(
                 "the upstream refused this key within the last minute".into(),
@@ -106,12 +109,12 @@ impl ForeignKeys {
 
     /// Counts a key that the upstream refused against the address that brought it.
     pub(super) fn failed(&self, address: IpAddr) {
-        locked(&self.failures).count(bucket(address), Instant::now());
+        self.failures.lock().count(bucket(address), Instant::now());
     }
 
     /// Refuses a caller with an unknown key whose address has brought too many refused ones.
     pub(super) fn may_try(&self, address: IpAddr) -> Result<(), Refusal> {
-        match locked(&self.failures).wait(bucket(address), Instant::now()) {
+        match self.failures.lock().wait(bucket(address), Instant::now()) {
             Some(wait) => Err(Refusal::Limited(wait)),
             None => Ok(()),
         }
@@ -121,7 +124,7 @@ impl ForeignKeys {
     /// refused. None where it is taken and nobody is to wait.
     pub(super) async fn turn(&self, agent: &str, thread: &str, waits: bool) -> Option<KeyTurn<'_>> {
         let tag = self.tag(agent.as_bytes(), thread);
-        let lock = locked(&self.turns).entry(tag).or_default().clone();
+        let lock = self.turns.lock().entry(tag).or_default().clone();
         let mut turn = KeyTurn {
             keys: self,
             tag,
@@ -161,7 +164,7 @@ pub(super) struct KeyTurn<'k> {
 impl Drop for KeyTurn<'_> {
     fn drop(&mut self) {
         self.held = None;
-        let mut turns = locked(&self.keys.turns);
+        let mut turns = self.keys.turns.lock();
         // Nothing but this table refers to the lock.
         if turns
             .get(&self.tag)
@@ -205,10 +208,6 @@ impl Failures {
     }
 }
 
-fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
-    what.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +246,6 @@ mod tests {
         assert!(keys.turn("a", "u", false).await.is_some());
         drop(first);
         assert!(keys.turn("a", "t", true).await.is_some());
-        assert!(locked(&keys.turns).is_empty());
+        assert!(keys.turns.lock().is_empty());
     }
 }

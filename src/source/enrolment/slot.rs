@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use sha2::{Digest as _, Sha256};
 
@@ -150,7 +150,7 @@ impl EnrolmentSlot {
     }
 
     fn state(&self) -> MutexGuard<'_, EnrolmentState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Adds a secret to the file, which only its owner reads. It is on the disk when this returns.

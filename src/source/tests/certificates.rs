@@ -1,8 +1,7 @@
 //! Certificates that requests name: fetched once, from the pinned host, only for a request that is right.
 
-use std::sync::Mutex;
-
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::model::{OriginFault, Received, Verify as _};
@@ -24,7 +23,7 @@ struct Web(String, Mutex<Vec<String>>);
 #[async_trait::async_trait]
 impl WebClient for Web {
     async fn get(&self, address: &str) -> Result<Bytes, String> {
-        self.1.lock().unwrap().push(address.to_owned());
+        self.1.lock().push(address.to_owned());
         Ok(self.0.clone().into())
     }
 }
@@ -63,7 +62,7 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
             Some(address)
         );
     }
-    assert_eq!(*web.1.lock().unwrap(), [address]);
+    assert_eq!(*web.1.lock(), [address]);
     let mut changed = good.clone();
     changed.body = String::from_utf8_lossy(&good.body)
         .replace("\"m\"", "\"n\"")
@@ -81,7 +80,7 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
             .is_err(),
         "a certificate that ran out is none"
     );
-    web.1.lock().unwrap().clear();
+    web.1.lock().clear();
     for wrong in [
         "http://certs.eu.example.com/a.pem",
         "https://certs.eu.example.com.evil.org/a.pem",
@@ -140,11 +139,7 @@ async fn t55_a_certificate_is_fetched_once_from_the_pinned_host_and_only_for_a_r
             .is_err(),
         "unsigned"
     );
-    assert_eq!(
-        *web.1.lock().unwrap(),
-        [""; 0],
-        "nothing was asked for any of them"
-    );
+    assert_eq!(*web.1.lock(), [""; 0], "nothing was asked for any of them");
 }
 
 /// A web where most addresses have no certificate.

@@ -5,8 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::pinned_url::PinnedUrl;
 use super::public::{PublicKey, PublicKeyEncoding};
@@ -165,14 +167,14 @@ impl Certificates {
 
     /// Number of addresses without a certificate that the network of a peer has named in the last minute.
     fn failed(&self, peer: IpAddr, now: Timestamp) -> usize {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.failures.lock();
         failures.get(&network(peer)).map_or(0, |times| {
             times.iter().filter(|at| is_recent(**at, now)).count()
         })
     }
 
     fn fail(&self, peer: IpAddr, now: Timestamp) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.lock();
         let network = network(peer);
         if failures.len() >= MOST_NETWORKS && !failures.contains_key(&network) {
             failures.retain(|_, times| times.back().is_some_and(|at| is_recent(*at, now)));
@@ -194,7 +196,7 @@ impl Certificates {
     }
 
     fn cache(&self) -> MutexGuard<'_, BTreeMap<String, CachedCertificate>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock()
     }
 }
 
