@@ -1,4 +1,8 @@
 //! TLS to the database, by the library that the rest of the gateway uses.
+//!
+//! The connector is our own. `tokio-postgres-rustls` 0.14 links `der` and `x509-cert` a second time, in older versions.
+//! `tokio-postgres-rustls-improved` 0.17 refuses an address without a host name: a Unix socket could not be used. Both
+//! bind the password exchange to the certificate, which can fail behind a proxy that ends TLS and opens its own.
 
 use std::error::Error;
 use std::future::Future;
