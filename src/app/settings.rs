@@ -6,46 +6,15 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Config, Table, Value};
+use crate::config::{Admin, Attachments, Config, InboxConfig, Log, Server, Table, Value};
 
-/// Settings that are read at the start only. All others hold from the reload on.
-const AT_START: [&str; 36] = [
-    "admin.listen",
-    "attachments.ca_file",
-    "attachments.settings.",
-    "attachments.store",
-    "attachments.uploads",
-    "inbox.batch",
-    "inbox.connections",
-    "inbox.encrypt",
-    "inbox.key",
-    "inbox.lease",
-    "inbox.max_disk",
-    "inbox.min_free",
-    "inbox.old_keys",
-    "inbox.queue",
-    "inbox.search",
-    "inbox.url",
-    "log.filter",
-    "log.format",
-    "server.drain_timeout",
-    "server.forwarded",
-    "server.head_timeout",
-    "server.http2_cleartext",
-    "server.idle_timeout",
-    "server.listen",
-    "server.max_connections",
-    "server.max_connections_per_address",
-    "server.max_head",
-    "server.max_requests",
-    "server.proxy_protocol",
-    "server.tls.cert",
-    "server.tls.client_auth",
-    "server.tls.client_ca",
-    "server.tls.client_crl",
-    "server.tls.key",
-    "server.trusted_proxies",
-    "server.write_stall",
+/// Sections with settings that are read at the start only; each section says which.
+const AT_START: [(&str, &[&str]); 5] = [
+    ("admin", Admin::AT_START),
+    ("attachments", Attachments::AT_START),
+    ("inbox", InboxConfig::AT_START),
+    ("log", Log::AT_START),
+    ("server", Server::AT_START),
 ];
 
 /// The settings of a configuration.
@@ -65,11 +34,10 @@ impl Settings {
         gather(config, &config.written, String::new(), &mut all);
         // A provider's file is a setting as well, by its name.
         for (name, provider) in &config.providers {
-            if !provider.place.file.starts_with("config/providers/") {
-                all.insert(
-                    format!("provider {name}"),
-                    Sha256::digest(format!("{provider:?}")).into(),
-                );
+            if let Some(written) = &provider.written {
+                let mut digest = Sha256::new();
+                add_table(config, written, &mut digest);
+                all.insert(format!("provider {name}"), digest.finalize().into());
             }
         }
         Self(all)
@@ -109,9 +77,14 @@ impl Settings {
 
 /// True for a setting that is read at the start only.
 fn is_at_start(name: &str) -> bool {
+    let Some((section, key)) = name.split_once('.') else {
+        return false;
+    };
     AT_START
         .iter()
-        .any(|setting| name == *setting || (setting.ends_with('.') && name.starts_with(setting)))
+        .filter(|(known, _)| *known == section)
+        .flat_map(|(_, settings)| *settings)
+        .any(|setting| key == *setting || (setting.ends_with('.') && key.starts_with(setting)))
 }
 
 fn gather(config: &Config, table: &Table, before: String, all: &mut BTreeMap<String, [u8; 32]>) {
@@ -134,16 +107,15 @@ fn gather(config: &Config, table: &Table, before: String, all: &mut BTreeMap<Str
 
 /// Adds a value to a digest, each kind with a mark of its own, so that none is taken for another.
 fn add(config: &Config, value: &Value, digest: &mut Sha256) {
-    let mut put = |kind: u8, bytes: &[u8]| {
-        digest.update([kind]);
-        digest.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-        digest.update(bytes);
-    };
     match value {
         Value::Text(text) => {
-            put(b't', text.as_bytes());
+            put(digest, b't', text.as_bytes());
             if let Some(name) = text.strip_prefix("env:") {
-                put(b'e', std::env::var(name).unwrap_or_default().as_bytes());
+                put(
+                    digest,
+                    b'e',
+                    std::env::var(name).unwrap_or_default().as_bytes(),
+                );
             } else if let Some(file) = text.strip_prefix("file:") {
                 let file = config.base.join(file);
                 let bytes = if file.is_file() {
@@ -151,38 +123,44 @@ fn add(config: &Config, value: &Value, digest: &mut Sha256) {
                 } else {
                     Vec::new()
                 };
-                put(b'f', &bytes);
+                put(digest, b'f', &bytes);
             }
         }
-        Value::Integer(number) => put(b'i', &number.to_be_bytes()),
-        Value::Float(number) => put(b'd', &number.to_be_bytes()),
-        Value::Bool(yes) => put(b'b', &[u8::from(*yes)]),
-        Value::Time(text) => put(b'T', text.as_bytes()),
+        Value::Integer(number) => put(digest, b'i', &number.to_be_bytes()),
+        Value::Float(number) => put(digest, b'd', &number.to_be_bytes()),
+        Value::Bool(yes) => put(digest, b'b', &[u8::from(*yes)]),
+        Value::Time(text) => put(digest, b'T', text.as_bytes()),
         Value::List(items) => {
-            put(
-                b'l',
-                &u64::try_from(items.len()).unwrap_or(u64::MAX).to_be_bytes(),
-            );
+            put(digest, b'l', &length(items.len()));
             items
                 .iter()
                 .for_each(|item| add(config, &item.value, digest));
         }
-        Value::Table(table) => {
-            put(
-                b'm',
-                &u64::try_from(table.entries.len())
-                    .unwrap_or(u64::MAX)
-                    .to_be_bytes(),
-            );
-            let mut entries: Vec<_> = table.entries.iter().collect();
-            entries.sort_by(|a, b| a.0.cmp(&b.0));
-            for (key, _, node) in entries {
-                digest.update(key);
-                digest.update([0]);
-                add(config, &node.value, digest);
-            }
-        }
+        Value::Table(table) => add_table(config, table, digest),
     }
+}
+
+/// Adds a table to a digest. The order of its keys does not count.
+fn add_table(config: &Config, table: &Table, digest: &mut Sha256) {
+    put(digest, b'm', &length(table.entries.len()));
+    let mut entries: Vec<_> = table.entries.iter().collect();
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    for (key, _, node) in entries {
+        digest.update(key);
+        digest.update([0]);
+        add(config, &node.value, digest);
+    }
+}
+
+/// Adds bytes to a digest, with the kind of their value and their number.
+fn put(digest: &mut Sha256, kind: u8, bytes: &[u8]) {
+    digest.update([kind]);
+    digest.update(length(bytes.len()));
+    digest.update(bytes);
+}
+
+fn length(of: usize) -> [u8; 8] {
+    u64::try_from(of).unwrap_or(u64::MAX).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -268,11 +246,11 @@ mod tests {
                 "{name}: does it hold from a reload on, or after a restart?"
             );
         }
-        for name in AT_START.iter().filter(|name| !name.ends_with('.')) {
-            assert!(
-                all.iter().any(|known| known == name),
-                "{name} is no setting"
-            );
+        for (section, settings) in AT_START {
+            for setting in settings.iter().filter(|setting| !setting.ends_with('.')) {
+                let name = format!("{section}.{setting}");
+                assert!(all.contains(&name), "{name} is no setting");
+            }
         }
     }
 
@@ -305,5 +283,18 @@ mod tests {
         assert_eq!(of(), started);
         write("another-key-0123456789abcdef0123");
         assert_eq!(started.waiting(&of()), ["inbox.key"]);
+    }
+
+    #[test]
+    fn a10_a_provider_file_is_compared_by_its_settings_and_not_by_its_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |text: &str| std::fs::write(folder.path().join("mine.toml"), text).unwrap();
+        let of = || settings("[providers]\nfolder = \".\"\n", folder.path()).digest();
+        write("title = \"Mine\"\n[verify]\nscheme = \"none\"\n");
+        let started = of();
+        write("# moved\n\ntitle = \"Mine\"\n\n[verify]\nscheme = \"none\"\n");
+        assert_eq!(of(), started);
+        write("title = \"Another\"\n[verify]\nscheme = \"none\"\n");
+        assert_ne!(of(), started);
     }
 }

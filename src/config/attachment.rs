@@ -93,6 +93,10 @@ pub struct SourceFetch {
 }
 
 impl Attachments {
+    /// Settings of this section that are read at the start only. All others hold from a reload on.
+    /// A name that ends with a dot stands for a whole table.
+    pub const AT_START: &[&str] = &["ca_file", "settings.", "store", "uploads"];
+
     pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
         let store = section
             .text("store")

@@ -68,6 +68,21 @@ pub struct KeepConfig {
 }
 
 impl InboxConfig {
+    /// Settings of this section that are read at the start only. All others hold from a reload on.
+    pub const AT_START: &[&str] = &[
+        "batch",
+        "connections",
+        "encrypt",
+        "key",
+        "lease",
+        "max_disk",
+        "min_free",
+        "old_keys",
+        "queue",
+        "search",
+        "url",
+    ];
+
     /// A file that is kept beside the events where they are in a file, and in the folder `data` where not.
     pub fn beside(&self, name: &str) -> PathBuf {
         match &self.engine {

@@ -360,6 +360,9 @@ const FOREIGN_SHARE: u32 = 25;
 const MIN_TOKEN: usize = 24;
 
 impl Admin {
+    /// Settings of this section that are read at the start only. All others hold from a reload on.
+    pub const AT_START: &[&str] = &["listen"];
+
     fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
         let token = section.secret("token", base);
         if let (Some(token), Some(written)) = (&token, section.text("token"))
@@ -458,6 +461,9 @@ impl Limits {
 }
 
 impl Log {
+    /// Settings of this section that are read at the start only. All others hold from a reload on.
+    pub const AT_START: &[&str] = &["filter", "format"];
+
     fn read(section: &Section<'_>) -> Option<Self> {
         let json = section.one_of("format", &[("text", false), ("json", true)]);
         let filter = section.text("filter");

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::WrittenTable;
 use super::chat::ChatConfig;
 use super::fetch::FetchRule;
 use super::node::Table;
@@ -15,6 +16,9 @@ use super::reconcile::ProviderLog;
 use super::reply::ReplyConfig;
 use super::section::{Section, nearest};
 use crate::model::Class;
+
+/// Folder of the provider files that the program brings along.
+const SHIPPED: &str = "config/providers/";
 
 /// One provider.
 #[derive(Clone, Debug)]
@@ -68,6 +72,8 @@ pub struct Provider {
     pub setup: Setup,
     /// Events as the sender makes them, to try a source with.
     pub samples: Vec<Sample>,
+    /// The file as it was written, if it is the operator's own: a reload compares it with the one before.
+    pub written: Option<WrittenTable>,
     /// Begin of the file, for problems without a better place.
     pub place: Place,
 }
@@ -199,6 +205,7 @@ impl Provider {
                 .map(|setup| Setup::read(&setup))
                 .unwrap_or_default(),
             samples: file.sections("sample").iter().map(Sample::read).collect(),
+            written: (!table.place.file.starts_with(SHIPPED)).then(|| WrittenTable(table.clone())),
             place: table.place.clone(),
         }
     }

@@ -88,6 +88,28 @@ pub struct ClientAuth {
 }
 
 impl Server {
+    /// Settings of this section that are read at the start only. All others hold from a reload on.
+    pub const AT_START: &[&str] = &[
+        "drain_timeout",
+        "forwarded",
+        "head_timeout",
+        "http2_cleartext",
+        "idle_timeout",
+        "listen",
+        "max_connections",
+        "max_connections_per_address",
+        "max_head",
+        "max_requests",
+        "proxy_protocol",
+        "tls.cert",
+        "tls.client_auth",
+        "tls.client_ca",
+        "tls.client_crl",
+        "tls.key",
+        "trusted_proxies",
+        "write_stall",
+    ];
+
     pub(super) fn read(section: &Section<'_>, base: &Path) -> Option<Self> {
         let listen = section.parsed("listen", "an address and port like \"127.0.0.1:8080\"");
         let public_url = public_url(section);
