@@ -12,6 +12,7 @@ mod files;
 mod listeners;
 mod notify;
 mod parts;
+mod reload;
 mod runtime;
 pub mod secret;
 mod serve;

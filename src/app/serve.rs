@@ -1,4 +1,4 @@
-//! A gateway that serves: its tasks are started, configurations are exchanged, and everything is drained in the end.
+//! A gateway that serves: its tasks are started, and drained in the end.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -17,28 +16,18 @@ use tokio_util::task::TaskTracker;
 use super::files::FilesSweep;
 use super::listeners::{Unwatched, admin_options, public_options, tell_addresses};
 use super::parts::Parts;
+use super::reload::{self, Serving};
 use super::runtime::Runtime;
-use super::settings::Settings;
-use super::sweep::{Swept, sweep_often};
+use super::sweep::sweep_often;
 use super::{App, Listeners, NextConfig, certificate, notify, share};
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::dispatch::replay::Replayer;
-use crate::ingress::{self, Front};
+use crate::ingress;
 use crate::net::{ListenOptions, PerCore, Reloadable, ServerTls, listen};
 
 /// Time that a shutdown may take beyond the drain time, for the last settlements and the last commit.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
-
-/// The parts of the configuration that holds, as the tasks that serve see them.
-struct Serving {
-    front: Reloadable<Front>,
-    routes: Reloadable<Router>,
-    dispatcher: Arc<ArcSwap<Dispatcher>>,
-    replayer: Arc<ArcSwap<Replayer>>,
-    /// Orders to look for another certificate.
-    look: mpsc::Sender<()>,
-}
 
 /// The tasks of a gateway, by the moment when they end.
 struct Tasks {
@@ -75,7 +64,7 @@ impl App {
         let (serving, tasks) = start(&config, &runtime, parts, listeners)?;
         runtime.serving.store(true, Ordering::Release);
         say_serving(&config, &runtime, public, admin);
-        let failed = work(&runtime, &settings, &serving, reloads, stop).await;
+        let failed = reload::follow(&runtime, &settings, &serving, reloads, stop).await;
         runtime.serving.store(false, Ordering::Release);
         notify::stopping();
         let drain = config.server.drain_timeout;
@@ -192,71 +181,6 @@ fn say_serving(config: &Config, runtime: &Runtime, public: Option<SocketAddr>, a
     if let Some(public) = public {
         tell_addresses(config, public);
     }
-}
-
-/// Exchanges configurations until the gateway is to stop. Returns the cause if the inbox stopped by itself.
-///
-/// What is read at the start only is compared with what the process was started with (`settings`), so that a change is
-/// told of until a restart has taken it over.
-async fn work(
-    runtime: &Runtime,
-    settings: &Settings,
-    serving: &Serving,
-    mut reloads: mpsc::Receiver<NextConfig>,
-    stop: impl Future<Output = ()>,
-) -> Option<String> {
-    let mut stop = pin!(stop);
-    loop {
-        tokio::select! {
-            () = stop.as_mut() => return None,
-            cause = runtime.inbox.failed() => return Some(cause),
-            Some(NextConfig { config, sources, done }) = reloads.recv() => {
-                let taken = match Parts::new(&config, sources, runtime) {
-                    Ok(parts) => {
-                        serving.exchange(runtime, parts, &config);
-                        say_reloaded(runtime, settings, &config);
-                        Ok(())
-                    }
-                    Err(error) => Err(format!("{error:#}")),
-                };
-                // Whoever ordered it may have left.
-                let _ = done.send(taken);
-            }
-        }
-    }
-}
-
-impl Serving {
-    /// Puts the parts of another configuration in the place of those that hold.
-    fn exchange(&self, runtime: &Runtime, parts: Parts, config: &Config) {
-        self.front.exchange(ingress::front(parts.ingress));
-        self.routes.exchange(runtime.admin_routes(parts.admin));
-        self.dispatcher.store(parts.dispatcher);
-        self.replayer.store(parts.replayer);
-        runtime.swept.store(Arc::new(Swept::new(config)));
-        runtime.throttle.changed();
-        // A look that is on its way already sees the new certificate as well.
-        let _ = self.look.try_send(());
-    }
-}
-
-/// Logs that another configuration holds, and what of it needs a restart: at each reload, until then.
-fn say_reloaded(runtime: &Runtime, started: &Settings, next: &Config) {
-    let settings = Settings::of(next);
-    let waiting = started.waiting(&settings);
-    for setting in &waiting {
-        tracing::warn!(
-            setting,
-            "this setting has changed; it needs a restart to take effect"
-        );
-    }
-    let digest = settings.digest();
-    tracing::info!(
-        sources = next.sources.len(),
-        digest,
-        "configuration reloaded"
-    );
-    runtime.loaded.next(runtime.clock.now(), digest, waiting);
 }
 
 impl Tasks {
