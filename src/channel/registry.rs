@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::reply::ReplyPolicy;
 use super::spec::ChannelSpec;
-use crate::config::reply::{ReplyAuth, ReplyConfig, SourceReply};
+use crate::config::reply::{ChatThreads, OverflowRule, ReplyAuth, ReplyConfig, SourceReply};
 use crate::config::{Config, Place, Problems};
 
 /// The channel of one source.
@@ -95,6 +95,7 @@ impl SourceChannel {
             );
         }
         values(reply, described, problems);
+        warn_of_what_has_no_effect(reply, problems);
         let spec = ChannelSpec::compile(&reply.over(described), problems)?;
         let has_secret = has_secret(reply, described.auth);
         if !has_secret && spec.ways.iter().all(|way| way.needs_secret) {
@@ -121,6 +122,42 @@ impl SourceChannel {
                 .collect(),
             spec,
         })
+    }
+}
+
+/// Warns of settings that are read and that nothing obeys yet.
+fn warn_of_what_has_no_effect(reply: &SourceReply, problems: &Problems) {
+    let sentences = &reply.sentences;
+    let is_path = |path: &str| path == "result" || path.starts_with("result.");
+    let settings = [
+        ("addressed", reply.is_always_addressed),
+        ("bots", !reply.bots.is_empty()),
+        ("edits", reply.edits_are_new),
+        ("thread", reply.thread != ChatThreads::Keep),
+        ("placeholder", reply.placeholder.is_some()),
+        ("stream", reply.stream),
+        ("exactly", reply.exactly_by_edit),
+        ("overflow", reply.overflow != OverflowRule::Cut),
+        ("previews", reply.previews),
+        ("on_paused", sentences.on_paused.is_some()),
+        ("on_refused", sentences.on_refused.is_some()),
+    ];
+    for (name, is_set) in settings {
+        if is_set {
+            let what = format!("reply.{name} has no effect yet");
+            problems.warn(
+                &reply.place,
+                what,
+                "leave it out; docs/channels.md lists what is built",
+            );
+        }
+    }
+    if let Some(path) = reply.result.as_ref().filter(|path| !is_path(&path.value)) {
+        problems.error_hint(
+            &path.place,
+            "reply.result is no path into the result of a run",
+            "write result, or a path such as result.summary",
+        );
     }
 }
 

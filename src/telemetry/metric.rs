@@ -1,8 +1,8 @@
 //! Every metric's name, labels and meaning. Labels come from configuration and from our own words only, so that no
 //! caller can make a new series.
 //!
-//! What adds up (`tests/it/pace.rs`): every accepted event, every one that could not be mapped and every replay is one
-//! delivery in `sluicegate_inbox_deliveries`, whatever its state: accepted + unmappable + replayed = pending + leased +
+//! What adds up (`tests/it/pace.rs`): every accepted event, every one that could not be mapped, every replay and every
+//! reply to a chat is one delivery in `sluicegate_inbox_deliveries`, whatever its state: accepted + unmappable + replayed = pending + leased +
 //! delivered + dead + unknown + cancelled + merged + dropped + unmappable + closed (dead, unknown or unmappable once, and
 //! replayed or removed since). Of these, `sluicegate_deliveries_total` counts what this process brought to a state that it
 //! does not leave by itself (what operators settle or call off is counted in the inbox alone).

@@ -739,7 +739,7 @@ fn every_key_of_the_schema_stands_in_a_page() {
 fn every_metric_stands_in_one_table() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let code =
-        std::fs::read_to_string(root.join("src/telemetry/metric.rs")).expect("a source file");
+        std::fs::read_to_string(root.join("src/telemetry/definition.rs")).expect("a source file");
     let code = code
         .split("#[cfg(test)]\nmod tests {")
         .next()
