@@ -70,7 +70,7 @@ impl Dialect {
             Self::Telegram => Markup::Entities,
             Self::Matrix => Markup::Matrix,
             Self::Html => Markup::Html,
-            Self::SlackMrkdwn => Markup::Signs(Signs {
+            Self::SlackMrkdwn => Markup::Signs(MarkupSigns {
                 bold: "*",
                 italic: "_",
                 strike: "~",
@@ -78,7 +78,7 @@ impl Dialect {
                 escapes: Escapes::Entities,
                 language: false,
             }),
-            Self::GoogleChat => Markup::Signs(Signs {
+            Self::GoogleChat => Markup::Signs(MarkupSigns {
                 bold: "*",
                 italic: "_",
                 strike: "~",
@@ -86,7 +86,7 @@ impl Dialect {
                 escapes: Escapes::None,
                 language: false,
             }),
-            Self::Whatsapp => Markup::Signs(Signs {
+            Self::Whatsapp => Markup::Signs(MarkupSigns {
                 bold: "*",
                 italic: "_",
                 strike: "~",
@@ -94,7 +94,7 @@ impl Dialect {
                 escapes: Escapes::None,
                 language: false,
             }),
-            Self::SlackMarkdown => Markup::Signs(Signs {
+            Self::SlackMarkdown => Markup::Signs(MarkupSigns {
                 escapes: Escapes::BackslashAndEntities,
                 ..MARKDOWN
             }),
@@ -140,12 +140,12 @@ pub(super) enum Markup {
     Entities,
     Html,
     Matrix,
-    Signs(Signs),
+    Signs(MarkupSigns),
 }
 
-/// Signs before and behind a text.
+/// MarkupSigns before and behind a text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Signs {
+pub(super) struct MarkupSigns {
     pub(super) bold: &'static str,
     pub(super) italic: &'static str,
     pub(super) strike: &'static str,
@@ -155,7 +155,7 @@ pub(super) struct Signs {
     pub(super) language: bool,
 }
 
-const MARKDOWN: Signs = Signs {
+const MARKDOWN: MarkupSigns = MarkupSigns {
     bold: "**",
     italic: "_",
     strike: "~~",

@@ -3,7 +3,7 @@
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 use super::styled::{Mark, Style, Styled};
-use super::table::Table;
+use super::table::AnswerTable;
 
 /// Longest answer that is read, in bytes. Longer ones are longer than the inbox keeps.
 const LONGEST: usize = 4 << 20;
@@ -19,7 +19,7 @@ pub(super) fn read(markdown: &str) -> Styled {
         .collect();
     let options =
         Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
-    let mut reader = Reader::default();
+    let mut reader = MarkdownReader::default();
     for event in Parser::new_ext(&cleaned, options) {
         reader.event(event);
     }
@@ -35,7 +35,7 @@ fn cut(text: &str) -> &str {
 }
 
 #[derive(Default)]
-struct Reader {
+struct MarkdownReader {
     out: Styled,
     /// Beginnings of styles that are open.
     open: Vec<(usize, Style)>,
@@ -43,14 +43,14 @@ struct Reader {
     lists: Vec<Option<u64>>,
     /// Depth of quotes.
     quotes: usize,
-    table: Option<Table>,
+    table: Option<AnswerTable>,
     /// True if a block has ended, so that the next one begins on a line of its own.
     is_after_block: bool,
     /// True at the begin of a quote, and right behind the sign of an item: the first block inside needs no line of its own.
     is_begun: bool,
 }
 
-impl Reader {
+impl MarkdownReader {
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Start(tag) => self.start(tag),
@@ -112,7 +112,7 @@ impl Reader {
             }
             Tag::Table(_) => {
                 self.begin_block();
-                self.table = Some(Table::default());
+                self.table = Some(AnswerTable::default());
             }
             Tag::TableHead | Tag::TableRow => {
                 if let Some(table) = &mut self.table {

@@ -6,11 +6,11 @@
 //! moves on, and the time grows with the length of the text.
 //!
 //! ```
-//! use sluicegate::render::{Dialect, MessageLimits, Rendering, Unit};
+//! use sluicegate::render::{Dialect, MessageLimits, Rendering, LengthUnit};
 //!
 //! let rendering = Rendering {
 //!     dialect: Dialect::Telegram,
-//!     limits: MessageLimits { length: 4096, unit: Unit::Utf16, is_after_parsing: true, entities: Some(100), parts: 6 },
+//!     limits: MessageLimits { length: 4096, unit: LengthUnit::Utf16, is_after_parsing: true, entities: Some(100), parts: 6 },
 //!     mentions: false,
 //! };
 //! let parts = rendering.parts("**Done.** See [the log](https://example.com/log).");
@@ -31,9 +31,9 @@ pub use dialect::Dialect;
 use serde_json::Value;
 use styled::Styled;
 
-/// Unit in which a channel counts the length of a message.
+/// LengthUnit in which a channel counts the length of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum LengthUnit {
     /// Units of UTF-16.
     Utf16,
     /// Code points.
@@ -42,7 +42,7 @@ pub enum Unit {
     Bytes,
 }
 
-impl Unit {
+impl LengthUnit {
     /// The length of a text in this unit.
     pub fn length(self, text: &str) -> usize {
         match self {
@@ -58,8 +58,8 @@ impl Unit {
 pub struct MessageLimits {
     /// Length of one message.
     pub length: usize,
-    /// Unit of the length.
-    pub unit: Unit,
+    /// LengthUnit of the length.
+    pub unit: LengthUnit,
     /// True if the channel counts the text without its markup.
     pub is_after_parsing: bool,
     /// Most marks of one message.

@@ -7,11 +7,11 @@ const WIDEST: usize = 64;
 
 /// A table as it is read.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct AnswerTable {
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl AnswerTable {
     pub(super) fn begin_row(&mut self) {
         self.rows.push(Vec::new());
     }

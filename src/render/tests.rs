@@ -3,14 +3,14 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Dialect, MessageLimits, RenderedPart, Rendering, Unit};
+use super::{Dialect, LengthUnit, MessageLimits, RenderedPart, Rendering};
 
 fn rendering(dialect: Dialect, length: usize) -> Rendering {
     Rendering {
         dialect,
         limits: MessageLimits {
             length,
-            unit: Unit::Utf16,
+            unit: LengthUnit::Utf16,
             is_after_parsing: dialect == Dialect::Telegram,
             entities: Some(100),
             parts: usize::MAX,
@@ -218,7 +218,7 @@ fn a_megabyte_in_one_line_is_cut_and_ends() {
 
 /// What each channel demands of a message, by its documentation.
 fn check(dialect: Dialect, part: &RenderedPart, length: usize) {
-    let measured = Unit::Utf16.length(&part.text);
+    let measured = LengthUnit::Utf16.length(&part.text);
     assert!(
         measured <= length,
         "{dialect:?} {measured} > {length}: {:?}",

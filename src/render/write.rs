@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::dialect::{Dialect, Escapes, LinkForm, Markup, Signs};
+use super::dialect::{Dialect, Escapes, LinkForm, Markup, MarkupSigns};
 use super::styled::{Mark, Style, Styled};
 
 /// Breaks a word, a mention or a sign of markup without being seen.
@@ -26,7 +26,7 @@ pub(super) struct Written {
 
 /// Writes a text.
 pub(super) fn write(styled: &Styled, dialect: Dialect, mentions: bool) -> Written {
-    let writer = Writer {
+    let writer = DialectWriter {
         styled,
         dialect,
         mentions,
@@ -53,13 +53,13 @@ pub(super) fn write(styled: &Styled, dialect: Dialect, mentions: bool) -> Writte
     }
 }
 
-struct Writer<'a> {
+struct DialectWriter<'a> {
     styled: &'a Styled,
     dialect: Dialect,
     mentions: bool,
 }
 
-impl Writer<'_> {
+impl DialectWriter<'_> {
     /// Words alone; the address of a link stands behind its text.
     fn plain(&self) -> String {
         let mut out = String::with_capacity(self.styled.text.len());
@@ -85,7 +85,7 @@ impl Writer<'_> {
             })
     }
 
-    fn signs(&self, signs: &Signs) -> String {
+    fn signs(&self, signs: &MarkupSigns) -> String {
         let mut out = String::with_capacity(self.styled.text.len() * 5 / 4);
         let mut at = 0;
         for (block, language) in blocks(self.styled) {
@@ -98,7 +98,7 @@ impl Writer<'_> {
     }
 
     /// Writes lines that are no code.
-    fn lines(&self, out: &mut String, range: Range<usize>, signs: &Signs) {
+    fn lines(&self, out: &mut String, range: Range<usize>, signs: &MarkupSigns) {
         let mut at = range.start;
         for line in self.styled.text[range].split_inclusive('\n') {
             let end = at + line.trim_end_matches('\n').len();
@@ -123,7 +123,7 @@ impl Writer<'_> {
     }
 
     /// Writes a part of a line. Marks lie within each other, and each style is there once.
-    fn run(&self, out: &mut String, range: Range<usize>, marks: &[Mark], signs: &Signs) {
+    fn run(&self, out: &mut String, range: Range<usize>, marks: &[Mark], signs: &MarkupSigns) {
         let mut at = range.start;
         let mut rest = marks;
         while let Some((mark, others)) = rest.split_first() {
@@ -136,7 +136,7 @@ impl Writer<'_> {
         self.words(out, at..range.end, Some(signs));
     }
 
-    fn marked(&self, out: &mut String, mark: &Mark, inner: &[Mark], signs: &Signs) {
+    fn marked(&self, out: &mut String, mark: &Mark, inner: &[Mark], signs: &MarkupSigns) {
         let range = mark.range.clone();
         let words = &self.styled.text[range.clone()];
         let sign = match &mark.style {
@@ -176,7 +176,7 @@ impl Writer<'_> {
     }
 
     /// Writes words: what would be markup, a mention or a command is broken or escaped.
-    fn words(&self, out: &mut String, range: Range<usize>, signs: Option<&Signs>) {
+    fn words(&self, out: &mut String, range: Range<usize>, signs: Option<&MarkupSigns>) {
         let whole = &self.styled.text;
         let escapes = signs.map(|signs| signs.escapes);
         let mut before = whole[..range.start].chars().next_back();
@@ -347,7 +347,7 @@ fn inline(styled: &Styled, line: Range<usize>) -> Vec<Mark> {
 }
 
 /// Writes a block of code between fences.
-fn fenced(out: &mut String, code: &str, language: &str, signs: &Signs) {
+fn fenced(out: &mut String, code: &str, language: &str, signs: &MarkupSigns) {
     let longest = code.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let is_markdown = matches!(
         signs.escapes,
@@ -371,7 +371,7 @@ fn fenced(out: &mut String, code: &str, language: &str, signs: &Signs) {
 }
 
 /// Writes code within a line.
-fn code(out: &mut String, code: &str, signs: &Signs) {
+fn code(out: &mut String, code: &str, signs: &MarkupSigns) {
     let is_markdown = matches!(
         signs.escapes,
         Escapes::Backslash | Escapes::BackslashAndEntities

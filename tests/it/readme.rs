@@ -56,6 +56,7 @@ fn every_configuration_of_the_readme_passes_the_check() {
                 ("XPANDER_API_KEY", "upstream-key-of-the-readme"),
                 ("GITHUB_WEBHOOK_SECRET", "0123456789abcdef0123456789abcdef"),
                 ("TELEGRAM_SECRET_TOKEN", "0123456789abcdef"),
+                ("TELEGRAM_BOT_TOKEN", "123456:token-of-the-readme"),
                 (
                     "STRIPE_WEBHOOK_SECRET",
                     "whsec_0123456789abcdef0123456789abcdef",

@@ -23,6 +23,8 @@ pub use source::{
 
 pub use words::FORMATS;
 
+pub use crate::render::LengthUnit;
+
 use super::node::Value;
 use super::problem::{Located, Place};
 use super::section::Section;
@@ -105,17 +107,6 @@ pub enum ReplyAuth {
     GithubApp,
     /// A signature over the body, as in the specification Standard Webhooks.
     StandardWebhooks,
-}
-
-/// Unit in which a channel counts the length of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LengthUnit {
-    /// Units of UTF-16.
-    Utf16,
-    /// Code points.
-    Chars,
-    /// Bytes of UTF-8.
-    Bytes,
 }
 
 /// Bounds on the messages of a channel.

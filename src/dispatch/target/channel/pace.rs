@@ -12,10 +12,13 @@ use crate::limit::Share;
 use crate::limit::keyed::Keyed;
 use crate::model::Timestamp;
 
+/// Limiters by the name of the source and the number of the rule.
+type RuleLimiters = HashMap<(String, String), Arc<Keyed<u64>>>;
+
 /// Rates by the source and the number of the rule, each with a limiter for every chat or token.
 pub(super) struct Paces {
     share: Share,
-    rules: Mutex<HashMap<(String, String), Arc<Keyed<u64>>>>,
+    rules: Mutex<RuleLimiters>,
     names: RandomState,
 }
 

@@ -1,8 +1,8 @@
 //! The parts of an answer, in the dialect and within the bounds of its channel.
 
 use crate::channel::{ChannelSpec, ReplyPart};
-use crate::config::reply::{LengthUnit, SourceReply};
-use crate::render::{Dialect, MessageLimits, RenderedPart, Rendering, Unit};
+use crate::config::reply::SourceReply;
+use crate::render::{Dialect, MessageLimits, RenderedPart, Rendering};
 
 /// The parts of an answer.
 pub(super) fn of(spec: &ChannelSpec, rules: &SourceReply, text: &str) -> Vec<ReplyPart> {
@@ -28,11 +28,7 @@ fn rendering(spec: &ChannelSpec, rules: Option<&SourceReply>) -> Rendering {
         dialect: Dialect::parse(spec.format()).unwrap_or(Dialect::Plain),
         limits: MessageLimits {
             length: limits.length,
-            unit: match limits.unit {
-                LengthUnit::Utf16 => Unit::Utf16,
-                LengthUnit::Chars => Unit::Chars,
-                LengthUnit::Bytes => Unit::Bytes,
-            },
+            unit: limits.unit,
             is_after_parsing: limits.is_after_parsing,
             entities: limits.entities,
             parts: limits.max_parts,
