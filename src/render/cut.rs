@@ -4,7 +4,7 @@ use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::Rendering;
 use super::styled::{Mark, Style, Styled};
-use super::write::write;
+use super::write::{plain, write};
 
 /// Cuts a text into at most so many pieces, each of which fits when it is written. False: some of the text is left.
 pub(super) fn cut(styled: &Styled, rendering: &Rendering, most: usize) -> (Vec<Styled>, bool) {
@@ -88,8 +88,11 @@ impl<'a> Window<'a> {
             false => &written.text,
         };
         let html = written.html.as_deref().unwrap_or_default();
+        // The channel may refuse the markup.
+        let plain = plain(&piece, self.rendering.dialect, self.rendering.mentions);
         limits.unit.length(measured) <= limits.length
             && limits.unit.length(html) <= limits.length
+            && limits.unit.length(&plain) <= limits.length
             && limits
                 .entities
                 .is_none_or(|most| written.entities.len() <= most)

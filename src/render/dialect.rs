@@ -157,7 +157,7 @@ pub(super) struct MarkupSigns {
 
 const MARKDOWN: MarkupSigns = MarkupSigns {
     bold: "**",
-    italic: "_",
+    italic: "*",
     strike: "~~",
     link: LinkForm::Brackets,
     escapes: Escapes::Backslash,

@@ -37,8 +37,8 @@ fn cut(text: &str) -> &str {
 #[derive(Default)]
 struct MarkdownReader {
     out: Styled,
-    /// Beginnings of styles that are open.
-    open: Vec<(usize, Style)>,
+    /// Beginnings of styles that are open; without a style where the same is open already.
+    open: Vec<(usize, Option<Style>)>,
     /// Lists that are open: the number of the next item, or none for bullets.
     lists: Vec<Option<u64>>,
     /// Depth of quotes.
@@ -90,7 +90,7 @@ impl MarkdownReader {
                 self.is_begun = true;
             }
             Tag::CodeBlock(kind) => {
-                self.begin_block();
+                self.begin_code();
                 let language = match kind {
                     CodeBlockKind::Fenced(info) => language(&info),
                     CodeBlockKind::Indented => String::new(),
@@ -111,7 +111,7 @@ impl MarkdownReader {
                 self.open_inline(Style::Link(dest_url.into_string()));
             }
             Tag::Table(_) => {
-                self.begin_block();
+                self.begin_code();
                 self.table = Some(AnswerTable::default());
             }
             Tag::TableHead | Tag::TableRow => {
@@ -196,6 +196,20 @@ impl MarkdownReader {
         self.is_after_block = false;
     }
 
+    /// Begins a block of code at the start of a line: behind an indent its fence would be none.
+    fn begin_code(&mut self) {
+        self.is_begun = false;
+        self.is_after_block = false;
+        if self.out.text.is_empty() {
+            return;
+        }
+        self.trim_end();
+        self.out.text.push('\n');
+        if self.lists.is_empty() && self.quotes == 0 {
+            self.out.text.push('\n');
+        }
+    }
+
     /// Text that follows a block without a block of its own, as in a tight list.
     fn begin_inline(&mut self) {
         if self.is_after_block && !self.is_begun {
@@ -229,6 +243,10 @@ impl MarkdownReader {
     }
 
     fn open(&mut self, style: Style) {
+        let kind = std::mem::discriminant(&style);
+        let mut styles = self.open.iter().filter_map(|(_, style)| style.as_ref());
+        let is_open = styles.any(|open| std::mem::discriminant(open) == kind);
+        let style = (!is_open).then_some(style);
         self.open.push((self.out.text.len(), style));
     }
 
@@ -240,7 +258,7 @@ impl MarkdownReader {
     }
 
     fn close(&mut self) {
-        if let Some((start, style)) = self.open.pop() {
+        if let Some((start, Some(style))) = self.open.pop() {
             self.mark(start, style);
         }
     }
@@ -254,7 +272,7 @@ impl MarkdownReader {
 
     /// Ends a link. An address that no chat should lead to is not kept as one: it stands as text.
     fn close_link(&mut self) {
-        let Some((start, Style::Link(address))) = self.open.pop() else {
+        let Some((start, Some(Style::Link(address)))) = self.open.pop() else {
             return;
         };
         if let Some(table) = &mut self.table {
@@ -266,7 +284,7 @@ impl MarkdownReader {
         let is_web = ["https://", "http://", "mailto:"]
             .iter()
             .any(|scheme| starts_with(&address, scheme));
-        let is_fit = !address.contains(|c: char| c.is_whitespace() || "<>|()\"".contains(c));
+        let is_fit = !address.contains(|c: char| c.is_whitespace() || "<>|()\"\\`".contains(c));
         if text.trim().is_empty() {
             self.out.text.push_str(&address);
         } else if !is_web || !is_fit {

@@ -20,6 +20,8 @@
 
 mod cut;
 mod dialect;
+mod entities;
+mod lines;
 mod markdown;
 mod styled;
 mod table;
@@ -141,7 +143,7 @@ impl Rendering {
         let written = write::write(piece, self.dialect, self.mentions);
         RenderedPart {
             text: written.text,
-            plain: piece.text.clone(),
+            plain: write::plain(piece, self.dialect, self.mentions),
             entities: written.entities,
             html: written.html,
             source: write::write(piece, Dialect::Markdown, true).text,

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::dialect::{Dialect, Escapes, LinkForm, Markup, MarkupSigns};
+use super::entities::entities;
+use super::lines::Lines;
 use super::styled::{Mark, Style, Styled};
 
 /// Breaks a word, a mention or a sign of markup without being seen.
@@ -15,13 +17,48 @@ const JOINER: char = '\u{200d}';
 const ZERO_SPACE: char = '\u{200b}';
 
 /// Names that notify more than one user.
-const CROWDS: [&str; 5] = ["everyone", "here", "channel", "all", "topic"];
+const CROWDS: [&str; 7] = [
+    "everyone", "here", "channel", "all", "topic", "room", "stream",
+];
+
+/// Way to write the words of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WordEscapes {
+    Nothing,
+    Entities,
+    Broken,
+    BrokenEntities,
+    Backslash,
+    Both,
+}
+
+impl From<Escapes> for WordEscapes {
+    fn from(escapes: Escapes) -> Self {
+        match escapes {
+            Escapes::None => Self::Broken,
+            Escapes::Entities => Self::BrokenEntities,
+            Escapes::Backslash => Self::Backslash,
+            Escapes::BackslashAndEntities => Self::Both,
+        }
+    }
+}
 
 /// A text as it is sent.
 pub(super) struct Written {
     pub(super) text: String,
     pub(super) entities: Vec<Value>,
     pub(super) html: Option<String>,
+}
+
+/// Writes the words of a text without markup, for a channel that has refused it or shows them beside it: they notify nobody
+/// either.
+pub(super) fn plain(styled: &Styled, dialect: Dialect, mentions: bool) -> String {
+    let writer = DialectWriter {
+        styled,
+        dialect,
+        mentions,
+    };
+    writer.plain()
 }
 
 /// Writes a text.
@@ -62,16 +99,28 @@ struct DialectWriter<'a> {
 impl DialectWriter<'_> {
     /// Words alone; the address of a link stands behind its text.
     fn plain(&self) -> String {
+        let escapes = match self.dialect.markup() {
+            Markup::Signs(signs) => match signs.escapes {
+                Escapes::Entities | Escapes::BackslashAndEntities => WordEscapes::Entities,
+                Escapes::Backslash | Escapes::None => WordEscapes::Nothing,
+            },
+            _ => WordEscapes::Nothing,
+        };
         let mut out = String::with_capacity(self.styled.text.len());
         let mut at = 0;
         let mut links: Vec<(usize, &str)> = self.links().collect();
         links.sort_by_key(|(end, _)| *end);
         for (end, address) in links {
-            self.words(&mut out, at..end, None);
-            let _ = write!(out, " ({address})");
+            self.words(&mut out, at..end, escapes);
+            out.push_str(" (");
+            match escapes {
+                WordEscapes::Entities => out.push_str(&escaped(address)),
+                _ => out.push_str(address),
+            }
+            out.push(')');
             at = end;
         }
-        self.words(&mut out, at..self.styled.text.len(), None);
+        self.words(&mut out, at..self.styled.text.len(), escapes);
         out
     }
 
@@ -87,26 +136,34 @@ impl DialectWriter<'_> {
 
     fn signs(&self, signs: &MarkupSigns) -> String {
         let mut out = String::with_capacity(self.styled.text.len() * 5 / 4);
+        let mut lines = Lines::new(self.styled);
         let mut at = 0;
         for (block, language) in blocks(self.styled) {
-            self.lines(&mut out, at..block.start, signs);
+            self.lines(&mut out, at..block.start, &mut lines, signs);
             fenced(&mut out, &self.styled.text[block.clone()], language, signs);
             at = block.end;
         }
-        self.lines(&mut out, at..self.styled.text.len(), signs);
+        let rest = at..self.styled.text.len();
+        self.lines(&mut out, rest, &mut lines, signs);
         out
     }
 
     /// Writes lines that are no code.
-    fn lines(&self, out: &mut String, range: Range<usize>, signs: &MarkupSigns) {
+    fn lines(
+        &self,
+        out: &mut String,
+        range: Range<usize>,
+        lines: &mut Lines<'_>,
+        signs: &MarkupSigns,
+    ) {
         let mut at = range.start;
         for line in self.styled.text[range].split_inclusive('\n') {
             let end = at + line.trim_end_matches('\n').len();
             let is_start = at == 0 || self.styled.text[..at].ends_with('\n');
-            if is_start && self.is_quote(at) {
+            if is_start && lines.is_quote(at) {
                 out.push_str("> ");
             }
-            let marks = inline(self.styled, at..end);
+            let marks = lines.marks(at..end);
             self.run(out, at..end, &marks, signs);
             if line.ends_with('\n') {
                 out.push('\n');
@@ -115,25 +172,18 @@ impl DialectWriter<'_> {
         }
     }
 
-    fn is_quote(&self, at: usize) -> bool {
-        self.styled
-            .marks
-            .iter()
-            .any(|mark| mark.style == Style::Quote && mark.range.contains(&at))
-    }
-
     /// Writes a part of a line. Marks lie within each other, and each style is there once.
     fn run(&self, out: &mut String, range: Range<usize>, marks: &[Mark], signs: &MarkupSigns) {
         let mut at = range.start;
         let mut rest = marks;
         while let Some((mark, others)) = rest.split_first() {
             let inner = others.partition_point(|other| other.range.start < mark.range.end);
-            self.words(out, at..mark.range.start, Some(signs));
+            self.words(out, at..mark.range.start, signs.escapes.into());
             self.marked(out, mark, &others[..inner], signs);
             at = mark.range.end;
             rest = &others[inner..];
         }
-        self.words(out, at..range.end, Some(signs));
+        self.words(out, at..range.end, signs.escapes.into());
     }
 
     fn marked(&self, out: &mut String, mark: &Mark, inner: &[Mark], signs: &MarkupSigns) {
@@ -158,7 +208,7 @@ impl DialectWriter<'_> {
                             _ => address.clone(),
                         };
                         let _ = write!(out, "<{address}|");
-                        self.words(out, range, Some(signs));
+                        self.words(out, range, signs.escapes.into());
                         out.push('>');
                     }
                     LinkForm::Angles | LinkForm::Behind => {
@@ -170,54 +220,76 @@ impl DialectWriter<'_> {
             }
             Style::Block(_) | Style::Quote => return self.run(out, range, inner, signs),
         };
+        // Markup without escapes is read at the borders of words only.
+        let needs_border = matches!(signs.escapes, Escapes::None | Escapes::Entities);
+        let sign = match needs_border && self.is_within_word(&range) {
+            true => "",
+            false => sign,
+        };
         out.push_str(sign);
         self.run(out, range, inner, signs);
         out.push_str(sign);
     }
 
-    /// Writes words: what would be markup, a mention or a command is broken or escaped.
-    fn words(&self, out: &mut String, range: Range<usize>, signs: Option<&MarkupSigns>) {
+    fn is_within_word(&self, range: &Range<usize>) -> bool {
+        let text = &self.styled.text;
+        let before = text[..range.start].chars().next_back();
+        let behind = text[range.end..].chars().next();
+        before.is_some_and(char::is_alphanumeric) || behind.is_some_and(char::is_alphanumeric)
+    }
+
+    /// Writes words: what would be markup, a mention or a command is broken or escaped. A web address stays as it is.
+    fn words(&self, out: &mut String, range: Range<usize>, escapes: WordEscapes) {
         let whole = &self.styled.text;
-        let escapes = signs.map(|signs| signs.escapes);
         let mut before = whole[..range.start].chars().next_back();
         let mut is_start = before.is_none_or(|c| c == '\n');
+        let mut is_number = false;
+        let mut address_ends = 0;
         for (place, c) in whole[range.clone()].char_indices() {
             let at = range.start + place;
             let rest = &whole[at + c.len_utf8()..];
+            if at >= address_ends && c == 'h' && !before.is_some_and(char::is_alphanumeric) {
+                address_ends = at + address_length(&whole[at..range.end]);
+            }
             if is_start && c == '/' && self.dialect.reads_commands() {
                 out.push(ZERO_SPACE);
             }
+            let is_address = at < address_ends;
+            let ends_number = is_number && matches!(c, '.' | ')');
             match escapes {
-                Some(Escapes::Backslash) => backslashed(out, c, is_start),
-                Some(Escapes::BackslashAndEntities) => match entity(c) {
-                    Some(entity) => out.push_str(entity),
-                    None => backslashed(out, c, is_start),
-                },
-                Some(Escapes::Entities) => match entity(c) {
-                    Some(entity) => out.push_str(entity),
-                    None => broken(out, c, before, rest),
-                },
-                Some(Escapes::None) => broken(out, c, before, rest),
-                None => out.push(c),
+                WordEscapes::Nothing => out.push(c),
+                WordEscapes::Entities | WordEscapes::BrokenEntities | WordEscapes::Both
+                    if entity(c).is_some() =>
+                {
+                    out.push_str(entity(c).unwrap_or_default());
+                }
+                WordEscapes::Entities => out.push(c),
+                _ if is_address => out.push(c),
+                WordEscapes::Broken | WordEscapes::BrokenEntities => broken(out, c, before, rest),
+                WordEscapes::Backslash | WordEscapes::Both => {
+                    backslashed(out, c, is_start, ends_number);
+                }
             }
-            if c == '@' && self.breaks_mention(before, rest) {
+            if c == '@' && self.breaks_mention(before, rest, is_address) {
                 out.push(JOINER);
             }
+            is_number = c.is_ascii_digit() && (is_start || is_number);
             is_start = c == '\n' || is_start && matches!(c, ' ' | '\u{a0}');
             before = Some(c);
         }
     }
 
-    fn breaks_mention(&self, before: Option<char>, rest: &str) -> bool {
+    fn breaks_mention(&self, before: Option<char>, rest: &str, is_address: bool) -> bool {
         let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '*' | '"');
-        let begins = !before.is_some_and(|c| c.is_alphanumeric() || "._-+/".contains(c));
-        let is_mention = begins && rest.starts_with(is_word);
-        let name = rest
-            .split(|c: char| !c.is_alphanumeric())
-            .next()
-            .unwrap_or_default();
-        let is_host = rest[name.len()..].starts_with('.');
-        let name = name.to_lowercase();
+        let begins = !before.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let is_mention = begins && !is_address && rest.starts_with(is_word);
+        let name = rest.trim_start_matches(['*', '"']);
+        let name = name.split(|c: char| !c.is_alphanumeric()).next();
+        let name = name.unwrap_or_default().to_lowercase();
+        let behind = rest.get(name.len()..).unwrap_or_default();
+        let mut behind = behind.chars();
+        let is_host =
+            behind.next() == Some('.') && behind.next().is_some_and(char::is_alphanumeric);
         // Discord reads these two wherever they stand.
         let is_read_anywhere = ["everyone", "here"]
             .iter()
@@ -228,9 +300,10 @@ impl DialectWriter<'_> {
 
     fn html(&self) -> String {
         let mut out = String::with_capacity(self.styled.text.len() * 5 / 4);
+        let mut lines = Lines::new(self.styled);
         let mut at = 0;
         for (block, language) in blocks(self.styled) {
-            self.html_lines(&mut out, at..block.start);
+            self.html_lines(&mut out, at..block.start, &mut lines);
             let class = match language {
                 "" => String::new(),
                 language => format!(" class=\"language-{language}\""),
@@ -239,16 +312,16 @@ impl DialectWriter<'_> {
             let _ = write!(out, "<pre><code{class}>{words}</code></pre>");
             at = block.end;
         }
-        self.html_lines(&mut out, at..self.styled.text.len());
+        self.html_lines(&mut out, at..self.styled.text.len(), &mut lines);
         out
     }
 
-    fn html_lines(&self, out: &mut String, range: Range<usize>) {
+    fn html_lines(&self, out: &mut String, range: Range<usize>, lines: &mut Lines<'_>) {
         let mut at = range.start;
         let mut quoted = false;
         for line in self.styled.text[range].split_inclusive('\n') {
             let end = at + line.trim_end_matches('\n').len();
-            if self.is_quote(at) != quoted {
+            if lines.is_quote(at) != quoted {
                 out.push_str(if quoted {
                     "</blockquote>"
                 } else {
@@ -256,7 +329,7 @@ impl DialectWriter<'_> {
                 });
                 quoted = !quoted;
             }
-            let marks = inline(self.styled, at..end);
+            let marks = lines.marks(at..end);
             self.html_run(out, at..end, &marks);
             if line.ends_with('\n') {
                 out.push_str("<br>");
@@ -271,7 +344,7 @@ impl DialectWriter<'_> {
     fn html_run(&self, out: &mut String, range: Range<usize>, marks: &[Mark]) {
         let words = |out: &mut String, range: Range<usize>| {
             let mut plain = String::new();
-            self.words(&mut plain, range, None);
+            self.words(&mut plain, range, WordEscapes::Nothing);
             out.push_str(&escaped(&plain));
         };
         let mut at = range.start;
@@ -308,42 +381,13 @@ fn blocks(styled: &Styled) -> impl Iterator<Item = (Range<usize>, &str)> {
     })
 }
 
-/// Marks within a line, without blanks at their ends, each style once at a place.
-fn inline(styled: &Styled, line: Range<usize>) -> Vec<Mark> {
-    let mut found: Vec<Mark> = Vec::new();
-    for mark in &styled.marks {
-        if matches!(mark.style, Style::Block(_) | Style::Quote) {
-            continue;
-        }
-        let (start, end) = (
-            mark.range.start.max(line.start),
-            mark.range.end.min(line.end),
-        );
-        if start >= end {
-            continue;
-        }
-        let words = &styled.text[start..end];
-        let front = words.len() - words.trim_start().len();
-        let end = start + words.trim_end().len();
-        let start = (start + front).min(end);
-        let is_open = |other: &&Mark| other.range.start <= start && other.range.end >= end;
-        let lies_within =
-            |kind: fn(&Style) -> bool| found.iter().filter(is_open).any(|other| kind(&other.style));
-        let is_double = found.iter().filter(is_open).any(|other| {
-            std::mem::discriminant(&other.style) == std::mem::discriminant(&mark.style)
-        });
-        let crosses = found.iter().any(|other| {
-            other.range.start < start && other.range.end > start && other.range.end < end
-        });
-        if start < end && !is_double && !crosses && !lies_within(|style| *style == Style::Code) {
-            found.push(Mark {
-                range: start..end,
-                style: mark.style.clone(),
-            });
-        }
+/// Length of the web address that a text begins with; 0 if it begins with none.
+fn address_length(text: &str) -> usize {
+    if !text.starts_with("http://") && !text.starts_with("https://") {
+        return 0;
     }
-    found.sort_by_key(|mark| (mark.range.start, usize::MAX - mark.range.end));
-    found
+    let ends = |c: char| c.is_whitespace() || "<>[]()|\"`*\\".contains(c);
+    text.find(ends).unwrap_or(text.len())
 }
 
 /// Writes a block of code between fences.
@@ -392,8 +436,12 @@ fn code(out: &mut String, code: &str, signs: &MarkupSigns) {
 }
 
 /// A character that Markdown would take for markup, behind a backslash.
-fn backslashed(out: &mut String, c: char, is_start: bool) {
+fn backslashed(out: &mut String, c: char, is_start: bool, ends_number: bool) {
     match c {
+        '.' | ')' if ends_number => {
+            out.push('\\');
+            out.push(c);
+        }
         '\\' | '`' | '*' | '_' | '~' | '[' | ']' | '<' | '>' | '|' | '&' | '$' => {
             out.push('\\');
             out.push(c);
@@ -446,86 +494,4 @@ fn escaped(text: &str) -> String {
         }
     }
     out
-}
-
-/// Marks as entities of Telegram: offsets and lengths in units of UTF-16. Code lies in no other mark, and no other in it.
-fn entities(styled: &Styled) -> Vec<Value> {
-    let code: Vec<Range<usize>> = styled
-        .marks
-        .iter()
-        .filter(|mark| matches!(mark.style, Style::Code | Style::Block(_)))
-        .map(|mark| mark.range.clone())
-        .collect();
-    let mut found: Vec<(Range<usize>, &Style)> = Vec::new();
-    for mark in &styled.marks {
-        if matches!(mark.style, Style::Code | Style::Block(_)) {
-            found.push((mark.range.clone(), &mark.style));
-            continue;
-        }
-        let mut at = mark.range.start;
-        for range in &code {
-            if range.end > at && range.start < mark.range.end {
-                found.push((at..range.start.max(at), &mark.style));
-                at = range.end;
-            }
-        }
-        found.push((at..mark.range.end.max(at), &mark.style));
-    }
-    found.retain(|(range, _)| !styled.text[range.clone()].trim().is_empty());
-    found.sort_by_key(|(range, _)| (range.start, usize::MAX - range.end));
-    let mut offsets = Offsets::new(&styled.text);
-    found
-        .into_iter()
-        .map(|(range, style)| {
-            let (offset, end) = (offsets.of(range.start), offsets.of(range.end));
-            let mut entity =
-                json!({ "type": kind(style), "offset": offset, "length": end - offset });
-            match style {
-                Style::Link(address) => entity["url"] = Value::from(address.as_str()),
-                Style::Block(language) if !language.is_empty() => {
-                    entity["language"] = Value::from(language.as_str());
-                }
-                _ => {}
-            }
-            entity
-        })
-        .collect()
-}
-
-const fn kind(style: &Style) -> &'static str {
-    match style {
-        Style::Bold => "bold",
-        Style::Italic => "italic",
-        Style::Strike => "strikethrough",
-        Style::Code => "code",
-        Style::Block(_) => "pre",
-        Style::Quote => "blockquote",
-        Style::Link(_) => "text_link",
-    }
-}
-
-/// Places of a text in units of UTF-16. Asked mostly in order, so it goes on from the last place.
-struct Offsets<'a> {
-    text: &'a str,
-    bytes: usize,
-    units: usize,
-}
-
-impl<'a> Offsets<'a> {
-    const fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            bytes: 0,
-            units: 0,
-        }
-    }
-
-    fn of(&mut self, place: usize) -> usize {
-        if place < self.bytes {
-            (self.bytes, self.units) = (0, 0);
-        }
-        self.units += self.text[self.bytes..place].encode_utf16().count();
-        self.bytes = place;
-        self.units
-    }
 }

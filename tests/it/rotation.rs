@@ -173,11 +173,13 @@ async fn a_partner_has_several_keys_a_budget_and_an_end() {
         "{}",
         gateway.metric(counted).await
     );
-    let log = gateway.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains("\"key\":\"partner\""))
-        .expect("a line");
+    let line = wait_for("the line of the request", async || {
+        let log = gateway.log();
+        let mut lines = log.lines();
+        let line = lines.find(|line| line.contains("\"key\":\"partner\""))?;
+        Some(line.to_owned())
+    })
+    .await;
     assert!(
         line.contains("\"agent\":\"a\"") && line.contains("\"status\":200"),
         "{line}"
