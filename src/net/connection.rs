@@ -367,6 +367,15 @@ async fn serve_1<S, B>(
     }
 }
 
+/// The times that an HTTP/2 connection may take.
+const fn h2_timeouts(options: &ListenOptions) -> H2Timeouts {
+    H2Timeouts {
+        head: options.head_timeout,
+        idle: options.idle_timeout,
+        stall: options.write_stall,
+    }
+}
+
 /// Judgement of an HTTP/2 connection, from one look to the next.
 struct H2Judge {
     monitor: Arc<H2Monitor>,
@@ -424,22 +433,10 @@ async fn serve_2<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let ListenOptions {
-        head_timeout,
-        idle_timeout,
-        write_stall,
-        ..
-    } = shared.options;
-    let patience = H2Timeouts {
-        head: head_timeout,
-        idle: idle_timeout,
-        stall: write_stall,
-    };
+    let timeouts = h2_timeouts(&shared.options);
     let pulse = Arc::new(H2Monitor::new());
-    let io = WriteTimeout::new(
-        TokioIo::new(H2Guard::new(stream, pulse.clone())),
-        write_stall,
-    );
+    let guard = TokioIo::new(H2Guard::new(stream, pulse.clone()));
+    let io = WriteTimeout::new(guard, timeouts.stall);
     let (builder, observer) = (shared.two.clone(), shared.observer.clone());
     let watched = pulse.clone();
     let address = peer.address;
@@ -465,7 +462,7 @@ async fn serve_2<S, B>(
     let (mut draining, mut leaving) = (false, None);
     let mut judge = H2Judge {
         monitor: pulse,
-        timeouts: patience,
+        timeouts,
         observer,
         peer: address,
         end: None,

@@ -3,7 +3,7 @@
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::Rendering;
-use super::styled::{Mark, Style, Styled};
+use super::styled::{Mark, MarkStyle, Styled};
 use super::write::{plain, write};
 
 /// Cuts a text into at most so many pieces, each of which fits when it is written. False: some of the text is left.
@@ -151,7 +151,7 @@ impl<'a> Window<'a> {
         // A link or a piece of code goes whole into the next message, where it does not begin this one.
         let whole = marks
             .iter()
-            .filter(|mark| matches!(mark.style, Style::Link(_) | Style::Code))
+            .filter(|mark| matches!(mark.style, MarkStyle::Link(_) | MarkStyle::Code))
             .find(|mark| mark.range.start < end && mark.range.end > end);
         match whole {
             Some(mark) if mark.range.start > self.start => mark.range.start,

@@ -4,19 +4,19 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::styled::{Style, Styled};
+use super::styled::{MarkStyle, Styled};
 
 /// The entities of a text (Bot API, MessageEntity). Code lies in no other mark, and no other in it.
 pub(super) fn entities(styled: &Styled) -> Vec<Value> {
     let code: Vec<Range<usize>> = styled
         .marks
         .iter()
-        .filter(|mark| matches!(mark.style, Style::Code | Style::Block(_)))
+        .filter(|mark| matches!(mark.style, MarkStyle::Code | MarkStyle::Block(_)))
         .map(|mark| mark.range.clone())
         .collect();
-    let mut found: Vec<(Range<usize>, &Style)> = Vec::new();
+    let mut found: Vec<(Range<usize>, &MarkStyle)> = Vec::new();
     for mark in &styled.marks {
-        if matches!(mark.style, Style::Code | Style::Block(_)) {
+        if matches!(mark.style, MarkStyle::Code | MarkStyle::Block(_)) {
             found.push((mark.range.clone(), &mark.style));
             continue;
         }
@@ -39,8 +39,8 @@ pub(super) fn entities(styled: &Styled) -> Vec<Value> {
             let mut entity =
                 json!({ "type": kind(style), "offset": offset, "length": end - offset });
             match style {
-                Style::Link(address) => entity["url"] = Value::from(address.as_str()),
-                Style::Block(language) if !language.is_empty() => {
+                MarkStyle::Link(address) => entity["url"] = Value::from(address.as_str()),
+                MarkStyle::Block(language) if !language.is_empty() => {
                     entity["language"] = Value::from(language.as_str());
                 }
                 _ => {}
@@ -50,15 +50,15 @@ pub(super) fn entities(styled: &Styled) -> Vec<Value> {
         .collect()
 }
 
-const fn kind(style: &Style) -> &'static str {
+const fn kind(style: &MarkStyle) -> &'static str {
     match style {
-        Style::Bold => "bold",
-        Style::Italic => "italic",
-        Style::Strike => "strikethrough",
-        Style::Code => "code",
-        Style::Block(_) => "pre",
-        Style::Quote => "blockquote",
-        Style::Link(_) => "text_link",
+        MarkStyle::Bold => "bold",
+        MarkStyle::Italic => "italic",
+        MarkStyle::Strike => "strikethrough",
+        MarkStyle::Code => "code",
+        MarkStyle::Block(_) => "pre",
+        MarkStyle::Quote => "blockquote",
+        MarkStyle::Link(_) => "text_link",
     }
 }
 

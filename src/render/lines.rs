@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::styled::{Mark, Style, Styled};
+use super::styled::{Mark, MarkStyle, Styled};
 
 /// Marks of a text, line by line.
-pub(super) struct Lines<'a> {
+pub(super) struct LineMarks<'a> {
     styled: &'a Styled,
     /// Quotes in order; they do not overlap.
     quotes: Vec<Range<usize>>,
@@ -17,14 +17,15 @@ pub(super) struct Lines<'a> {
     open: Vec<&'a Mark>,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> LineMarks<'a> {
     /// The marks of a text.
     pub(super) fn new(styled: &'a Styled) -> Self {
-        let is_inline = |mark: &&Mark| !matches!(mark.style, Style::Block(_) | Style::Quote);
+        let is_inline =
+            |mark: &&Mark| !matches!(mark.style, MarkStyle::Block(_) | MarkStyle::Quote);
         let quotes = styled
             .marks
             .iter()
-            .filter(|mark| mark.style == Style::Quote);
+            .filter(|mark| mark.style == MarkStyle::Quote);
         Self {
             styled,
             quotes: quotes.map(|mark| mark.range.clone()).collect(),
@@ -40,7 +41,7 @@ impl<'a> Lines<'a> {
         behind > 0 && self.quotes[behind - 1].contains(&at)
     }
 
-    /// The marks of a line, without blanks at their ends. Lines are asked for in order.
+    /// The marks of a line, without blanks at their ends. LineMarks are asked for in order.
     pub(super) fn marks(&mut self, line: Range<usize>) -> Vec<Mark> {
         self.open.retain(|mark| mark.range.end > line.start);
         while let Some(mark) = self.marks.get(self.next) {
@@ -67,7 +68,7 @@ impl<'a> Lines<'a> {
             let excludes = |number: &usize| {
                 let style = &found[*number].style;
                 let same = std::mem::discriminant(style) == std::mem::discriminant(&mark.style);
-                same || *style == Style::Code
+                same || *style == MarkStyle::Code
             };
             if !around.iter().any(crosses) && !around.iter().any(excludes) {
                 around.push(found.len());

@@ -2,7 +2,7 @@
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-use super::styled::{Mark, Style, Styled};
+use super::styled::{Mark, MarkStyle, Styled};
 use super::table::AnswerTable;
 
 /// Longest answer that is read, in bytes. Longer ones are longer than the inbox keeps.
@@ -38,7 +38,7 @@ fn cut(text: &str) -> &str {
 struct MarkdownReader {
     out: Styled,
     /// Beginnings of styles that are open; without a style where the same is open already.
-    open: Vec<(usize, Option<Style>)>,
+    open: Vec<(usize, Option<MarkStyle>)>,
     /// Lists that are open: the number of the next item, or none for bullets.
     lists: Vec<Option<u64>>,
     /// Depth of quotes.
@@ -63,7 +63,7 @@ impl MarkdownReader {
                     self.begin_inline();
                     let start = self.out.text.len();
                     self.out.text.push_str(&text.replace('\n', " "));
-                    self.mark(start, Style::Code);
+                    self.mark(start, MarkStyle::Code);
                 }
             },
             Event::SoftBreak | Event::HardBreak => self.text("\n"),
@@ -78,14 +78,14 @@ impl MarkdownReader {
             Tag::Paragraph | Tag::HtmlBlock => self.begin_block(),
             Tag::Heading { .. } => {
                 self.begin_block();
-                self.open(Style::Bold);
+                self.open(MarkStyle::Bold);
             }
             Tag::BlockQuote(_) => {
                 self.begin_block();
                 self.quotes += 1;
                 // One level is shown: no dialect of all can nest them.
                 if self.quotes == 1 {
-                    self.open(Style::Quote);
+                    self.open(MarkStyle::Quote);
                 }
                 self.is_begun = true;
             }
@@ -95,7 +95,7 @@ impl MarkdownReader {
                     CodeBlockKind::Fenced(info) => language(&info),
                     CodeBlockKind::Indented => String::new(),
                 };
-                self.open(Style::Block(language));
+                self.open(MarkStyle::Block(language));
             }
             Tag::List(first) => {
                 if self.lists.is_empty() {
@@ -104,11 +104,11 @@ impl MarkdownReader {
                 self.lists.push(first);
             }
             Tag::Item => self.item(),
-            Tag::Emphasis => self.open_inline(Style::Italic),
-            Tag::Strong => self.open_inline(Style::Bold),
-            Tag::Strikethrough => self.open_inline(Style::Strike),
+            Tag::Emphasis => self.open_inline(MarkStyle::Italic),
+            Tag::Strong => self.open_inline(MarkStyle::Bold),
+            Tag::Strikethrough => self.open_inline(MarkStyle::Strike),
             Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => {
-                self.open_inline(Style::Link(dest_url.into_string()));
+                self.open_inline(MarkStyle::Link(dest_url.into_string()));
             }
             Tag::Table(_) => {
                 self.begin_code();
@@ -242,7 +242,7 @@ impl MarkdownReader {
         "  ".repeat(self.lists.len().min(DEEPEST))
     }
 
-    fn open(&mut self, style: Style) {
+    fn open(&mut self, style: MarkStyle) {
         let kind = std::mem::discriminant(&style);
         let mut styles = self.open.iter().filter_map(|(_, style)| style.as_ref());
         let is_open = styles.any(|open| std::mem::discriminant(open) == kind);
@@ -250,7 +250,7 @@ impl MarkdownReader {
         self.open.push((self.out.text.len(), style));
     }
 
-    fn open_inline(&mut self, style: Style) {
+    fn open_inline(&mut self, style: MarkStyle) {
         if self.table.is_none() {
             self.begin_inline();
         }
@@ -272,7 +272,7 @@ impl MarkdownReader {
 
     /// Ends a link. An address that no chat should lead to is not kept as one: it stands as text.
     fn close_link(&mut self) {
-        let Some((start, Some(Style::Link(address)))) = self.open.pop() else {
+        let Some((start, Some(MarkStyle::Link(address)))) = self.open.pop() else {
             return;
         };
         if let Some(table) = &mut self.table {
@@ -292,7 +292,7 @@ impl MarkdownReader {
                 self.out.text.push_str(&format!(" ({address})"));
             }
         } else if text != address {
-            self.mark(start, Style::Link(address));
+            self.mark(start, MarkStyle::Link(address));
         }
     }
 
@@ -305,13 +305,13 @@ impl MarkdownReader {
         match table.aligned() {
             Some(text) => {
                 self.out.text.push_str(&text);
-                self.mark(start, Style::Block(String::new()));
+                self.mark(start, MarkStyle::Block(String::new()));
             }
             None => self.out.text.push_str(&table.lines()),
         }
     }
 
-    fn mark(&mut self, start: usize, style: Style) {
+    fn mark(&mut self, start: usize, style: MarkStyle) {
         let end = self.out.text.len();
         self.out.marks.push(Mark {
             range: start.min(end)..end,

@@ -6,12 +6,12 @@ use std::ops::Range;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) range: Range<usize>,
-    pub(super) style: Style,
+    pub(super) style: MarkStyle,
 }
 
-/// Style of a part of a text.
+/// MarkStyle of a part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(super) enum MarkStyle {
     Bold,
     Italic,
     Strike,
@@ -80,7 +80,7 @@ impl Styled {
     /// True if a place is inside of code.
     pub(super) fn is_code(&self, at: usize) -> bool {
         self.marks.iter().any(|mark| {
-            matches!(mark.style, Style::Code | Style::Block(_)) && mark.range.contains(&at)
+            matches!(mark.style, MarkStyle::Code | MarkStyle::Block(_)) && mark.range.contains(&at)
         })
     }
 }

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::dialect::{Dialect, Escapes, LinkForm, Markup, MarkupSigns};
 use super::entities::entities;
-use super::lines::Lines;
-use super::styled::{Mark, Style, Styled};
+use super::lines::LineMarks;
+use super::styled::{Mark, MarkStyle, Styled};
 
 /// Breaks a word, a mention or a sign of markup without being seen.
 const JOINER: char = '\u{200d}';
@@ -129,14 +129,14 @@ impl DialectWriter<'_> {
             .marks
             .iter()
             .filter_map(|mark| match &mark.style {
-                Style::Link(address) => Some((mark.range.end, address.as_str())),
+                MarkStyle::Link(address) => Some((mark.range.end, address.as_str())),
                 _ => None,
             })
     }
 
     fn signs(&self, signs: &MarkupSigns) -> String {
         let mut out = String::with_capacity(self.styled.text.len() * 5 / 4);
-        let mut lines = Lines::new(self.styled);
+        let mut lines = LineMarks::new(self.styled);
         let mut at = 0;
         for (block, language) in blocks(self.styled) {
             self.lines(&mut out, at..block.start, &mut lines, signs);
@@ -153,7 +153,7 @@ impl DialectWriter<'_> {
         &self,
         out: &mut String,
         range: Range<usize>,
-        lines: &mut Lines<'_>,
+        lines: &mut LineMarks<'_>,
         signs: &MarkupSigns,
     ) {
         let mut at = range.start;
@@ -190,11 +190,11 @@ impl DialectWriter<'_> {
         let range = mark.range.clone();
         let words = &self.styled.text[range.clone()];
         let sign = match &mark.style {
-            Style::Bold => signs.bold,
-            Style::Italic => signs.italic,
-            Style::Strike => signs.strike,
-            Style::Code => return code(out, words, signs),
-            Style::Link(address) => {
+            MarkStyle::Bold => signs.bold,
+            MarkStyle::Italic => signs.italic,
+            MarkStyle::Strike => signs.strike,
+            MarkStyle::Code => return code(out, words, signs),
+            MarkStyle::Link(address) => {
                 let is_simple = !words.contains('|');
                 match signs.link {
                     LinkForm::Brackets => {
@@ -218,7 +218,7 @@ impl DialectWriter<'_> {
                 }
                 return;
             }
-            Style::Block(_) | Style::Quote => return self.run(out, range, inner, signs),
+            MarkStyle::Block(_) | MarkStyle::Quote => return self.run(out, range, inner, signs),
         };
         // Markup without escapes is read at the borders of words only.
         let needs_border = matches!(signs.escapes, Escapes::None | Escapes::Entities);
@@ -300,7 +300,7 @@ impl DialectWriter<'_> {
 
     fn html(&self) -> String {
         let mut out = String::with_capacity(self.styled.text.len() * 5 / 4);
-        let mut lines = Lines::new(self.styled);
+        let mut lines = LineMarks::new(self.styled);
         let mut at = 0;
         for (block, language) in blocks(self.styled) {
             self.html_lines(&mut out, at..block.start, &mut lines);
@@ -316,7 +316,7 @@ impl DialectWriter<'_> {
         out
     }
 
-    fn html_lines(&self, out: &mut String, range: Range<usize>, lines: &mut Lines<'_>) {
+    fn html_lines(&self, out: &mut String, range: Range<usize>, lines: &mut LineMarks<'_>) {
         let mut at = range.start;
         let mut quoted = false;
         for line in self.styled.text[range].split_inclusive('\n') {
@@ -353,16 +353,16 @@ impl DialectWriter<'_> {
             let inner = others.partition_point(|other| other.range.start < mark.range.end);
             words(out, at..mark.range.start);
             let (open, close) = match &mark.style {
-                Style::Bold => ("<b>".to_owned(), "</b>"),
-                Style::Italic => ("<i>".to_owned(), "</i>"),
-                Style::Strike => ("<s>".to_owned(), "</s>"),
-                Style::Code => ("<code>".to_owned(), "</code>"),
-                Style::Link(address) => (format!("<a href=\"{}\">", escaped(address)), "</a>"),
-                Style::Block(_) | Style::Quote => (String::new(), ""),
+                MarkStyle::Bold => ("<b>".to_owned(), "</b>"),
+                MarkStyle::Italic => ("<i>".to_owned(), "</i>"),
+                MarkStyle::Strike => ("<s>".to_owned(), "</s>"),
+                MarkStyle::Code => ("<code>".to_owned(), "</code>"),
+                MarkStyle::Link(address) => (format!("<a href=\"{}\">", escaped(address)), "</a>"),
+                MarkStyle::Block(_) | MarkStyle::Quote => (String::new(), ""),
             };
             out.push_str(&open);
             match mark.style {
-                Style::Code => out.push_str(&escaped(&self.styled.text[mark.range.clone()])),
+                MarkStyle::Code => out.push_str(&escaped(&self.styled.text[mark.range.clone()])),
                 _ => self.html_run(out, mark.range.clone(), &others[..inner]),
             }
             out.push_str(close);
@@ -376,7 +376,7 @@ impl DialectWriter<'_> {
 /// Blocks of code with their languages, in order.
 fn blocks(styled: &Styled) -> impl Iterator<Item = (Range<usize>, &str)> {
     styled.marks.iter().filter_map(|mark| match &mark.style {
-        Style::Block(language) => Some((mark.range.clone(), language.as_str())),
+        MarkStyle::Block(language) => Some((mark.range.clone(), language.as_str())),
         _ => None,
     })
 }

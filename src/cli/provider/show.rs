@@ -148,14 +148,7 @@ impl ProviderPage {
             line("bodies", &self.bodies.join(", "));
         }
         for (what, why) in &self.open {
-            let what = match what.as_str() {
-                "body" => "the body is not proved",
-                "id" => "the event's id is not proved",
-                "type" => "the event's type is not proved",
-                "time" => "the time is not checked",
-                _ => "ways to sign overlap",
-            };
-            line("left open", &format!("{what}: {why}"));
+            line("left open", &format!("{}: {why}", gap(what)));
         }
         if let Some(deadline) = provider.deadline {
             line(
@@ -275,6 +268,17 @@ fn document(docs: &str) -> (&str, Option<&str>) {
     splits
         .find(|(_, place)| is_place(place))
         .map_or((docs, None), |(title, place)| (title, Some(place)))
+}
+
+/// A gap of a check, in words.
+fn gap(word: &str) -> &'static str {
+    match word {
+        "body" => "the body is not proved",
+        "id" => "the event's id is not proved",
+        "type" => "the event's type is not proved",
+        "time" => "the time is not checked",
+        _ => "ways to sign overlap",
+    }
 }
 
 /// True if a text begins with an address, with `https://` or without.

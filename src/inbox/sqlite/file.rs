@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::inbox::InboxError;
 
@@ -37,6 +38,10 @@ impl InboxFile {
     }
 }
 
+/// Tries to take the lock before it counts as held, and the time between two of them.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(30);
+
 /// Makes the folder and the file, for their owner only, and takes the lock.
 pub(super) fn prepare_files(path: &Path) -> Result<File, String> {
     let at = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
@@ -48,12 +53,27 @@ pub(super) fn prepare_files(path: &Path) -> Result<File, String> {
     }
     let beside = beside(path);
     let lock = own_file(&beside).map_err(|error| at(&beside, error))?;
-    lock.try_lock().map_err(|error| match error {
+    take(&lock).map_err(|error| match error {
         TryLockError::WouldBlock => format!("{} is open in another process", path.display()),
         TryLockError::Error(error) => at(&beside, error),
     })?;
     own_file(path).map_err(|error| at(path, error))?;
     Ok(lock)
+}
+
+/// Takes the lock. A process that is ending, or a child that has not begun its own program yet, may hold it a moment longer.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the thread is one for blocking work, and waits for a moment at most"
+)]
+fn take(lock: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            end => return end,
+        }
+    }
+    lock.try_lock()
 }
 
 pub(super) fn own_file(path: &Path) -> std::io::Result<File> {
