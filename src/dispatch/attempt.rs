@@ -23,6 +23,8 @@ pub(super) struct DeliveryAttempt<'a> {
     pub(super) dispatcher: &'a Dispatcher,
     pub(super) target: &'a dyn Target,
     pub(super) claimed: &'a Claimed,
+    /// The standing of this process when it was claimed.
+    pub(super) generation: i64,
     /// The configured source. A caller's own call needs none: everything that is sent is sealed with it.
     pub(super) source: Option<&'a SourceConfig>,
     /// True when the time for finishing work is over.
@@ -40,31 +42,38 @@ pub(super) struct SentDelivery {
 }
 
 impl DeliveryAttempt<'_> {
-    /// Tries the delivery once. `expected` is the request that was promised to the upstream's budget; `tries_key` is
-    /// true if this attempt tries a key that the upstream refused.
-    pub(super) async fn run(&self, expected: Expected, tries_key: bool) -> Verdict {
-        if let Some(verdict) = self.advance().await {
-            return verdict;
+    /// Tries the delivery once. `expected` is the request that was promised to the upstream's budget, if it goes there;
+    /// `tries_key` is true if this attempt tries a key that the upstream refused.
+    pub(super) async fn run(&self, expected: Option<Expected>, tries_key: bool) -> Verdict {
+        if !self.has_lease() {
+            return broken_off(self.dispatcher, self.claimed.doubt);
         }
-        let outcome = self.steps(expected, tries_key).await;
-        let mut verdict = outcome.unwrap_or_else(|early_end| early_end);
+        let mut verdict = if self.target.is_stepwise() {
+            self.advance().await
+        } else {
+            let outcome = self.steps(expected, tries_key).await;
+            outcome.unwrap_or_else(|early_end| early_end)
+        };
         verdict.owes = self.target.owes(self.claimed, &verdict.next);
         verdict
     }
 
     /// One step of a delivery that takes several sends. What it runs out of time for may have been sent.
-    async fn advance(&self) -> Option<Verdict> {
-        let now = self.dispatcher.clock.now();
-        let advance = tokio::select! {
-            advance = self.target.advance(self.claimed) => advance?,
-            () = self.stopped() => {
-                return Some(self.interrupted(self.claimed.doubt.or(Some(now))));
-            }
+    async fn advance(&self) -> Verdict {
+        let doubt = self.claimed.doubt;
+        let Some(setting_out) = self.dispatcher.throttle.set_out(&self.claimed.route()) else {
+            return paused(doubt);
         };
-        Some(Verdict::of_advance(advance))
+        let now = self.dispatcher.clock.now();
+        tokio::select! {
+            advance = written(self.target.advance(self.claimed), setting_out) => {
+                Verdict::of_advance(advance)
+            }
+            () = self.stopped() => self.interrupted(doubt.or(Some(now))),
+        }
     }
 
-    async fn steps(&self, expected: Expected, tries_key: bool) -> Result<Verdict, Verdict> {
+    async fn steps(&self, expected: Option<Expected>, tries_key: bool) -> Result<Verdict, Verdict> {
         let mut shipment = self.prepare().await?;
         if let Some(refused) = self.key_refusal(tries_key) {
             return Err(refused);
@@ -74,7 +83,7 @@ impl DeliveryAttempt<'_> {
             .resolve_doubt(&*shipment)
             .await
             .map_err(|verdict| verdict.of_key(has_own_key))?;
-        if !self.dispatcher.inbox.replica_status().good {
+        if !self.has_lease() {
             return Err(broken_off(self.dispatcher, self.claimed.doubt));
         }
         let sent = match found {
@@ -134,7 +143,7 @@ impl DeliveryAttempt<'_> {
     async fn send_once(
         &self,
         shipment: &mut (dyn Shipment + '_),
-        expected: Expected,
+        expected: Option<Expected>,
     ) -> Result<SentDelivery, Verdict> {
         let dispatcher = self.dispatcher;
         if let Err(why) = shipment.complete().await {
@@ -142,11 +151,7 @@ impl DeliveryAttempt<'_> {
         }
         // A pause waits for this attempt from here on.
         let Some(setting_out) = dispatcher.throttle.set_out(&self.claimed.route()) else {
-            return Err(Verdict::unsent(
-                Next::Released { doubt: None },
-                "paused",
-                "an operator paused it before it was sent".to_owned(),
-            ));
+            return Err(paused(None));
         };
         let sent_at = dispatcher.clock.now();
         let counted = self.count_run(sent_at).await?;
@@ -296,6 +301,12 @@ impl DeliveryAttempt<'_> {
         Verdict::unsent(next, "interrupted", detail)
     }
 
+    /// True if this process still has the standing under which it claimed the delivery.
+    pub(super) fn has_lease(&self) -> bool {
+        let standing = self.dispatcher.inbox.replica_status();
+        standing.good && standing.generation == self.generation
+    }
+
     /// Resolves when the time for finishing work is over.
     pub(super) async fn stopped(&self) {
         self.hurry.cancelled().await;
@@ -313,6 +324,12 @@ pub(super) fn broken_off(dispatcher: &Dispatcher, doubt: Option<Timestamp>) -> V
     let detail = "this process could not keep its leases; another may have taken the delivery over"
         .to_owned();
     Verdict::unsent(next, "broken_off", detail)
+}
+
+/// An operator paused it after it was claimed.
+fn paused(doubt: Option<Timestamp>) -> Verdict {
+    let detail = "an operator paused it before it was sent".to_owned();
+    Verdict::unsent(Next::Released { doubt }, "paused", detail)
 }
 
 /// The end of a send. A pause need not wait for it longer than it takes to be written.

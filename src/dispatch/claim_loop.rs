@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::admission::Admission;
 use super::{Admitted, Dispatcher};
-use crate::inbox::{Claimed, Inbox, InboxError, Terms as _};
+use crate::inbox::{Claimed, Inbox, InboxError, ReplicaStatus, Terms as _};
 use crate::model::{DeliveryState, Role};
 use tokio_util::sync::CancellationToken;
 
@@ -44,41 +44,44 @@ impl Dispatcher {
         stop: CancellationToken,
         hurry: CancellationToken,
     ) {
-        let (tell, good) = watch::channel(true);
-        let standing = tokio::spawn(watch_standing(current.load().inbox.clone(), tell));
+        let (tell, standing) = watch::channel(current.load().inbox.replica_status());
+        let watched = tokio::spawn(watch_standing(current.load().inbox.clone(), tell));
         let mut attempts = JoinSet::new();
         let mut looked = LoopState::default();
         loop {
             let dispatcher = current.load_full();
+            // Before the claim: one whose answer comes so late that the process has another standing by then is not good.
+            let generation = dispatcher.inbox.replica_status().generation;
             let claimed = tokio::select! {
-                claimed = dispatcher.claim_or_wait(&mut looked, good.clone()) => claimed,
+                claimed = dispatcher.claim_or_wait(&mut looked, standing.clone()) => claimed,
                 () = stop.cancelled() => break,
             };
             let dispatcher = current.load_full();
             // All have their places before the first is sent, and so before anything is claimed again.
             let admitted: Vec<Admitted> = claimed
                 .into_iter()
-                .map(|claimed| dispatcher.admit(claimed))
+                .map(|claimed| dispatcher.admit(claimed, generation))
                 .collect();
             for admitted in admitted {
-                let (dispatcher, good, hurry) = (dispatcher.clone(), good.clone(), hurry.clone());
-                attempts.spawn(async move { dispatcher.deliver(admitted, good, hurry).await });
+                let (dispatcher, standing) = (dispatcher.clone(), standing.clone());
+                let hurry = hurry.clone();
+                attempts.spawn(async move { dispatcher.deliver(admitted, standing, hurry).await });
             }
             while attempts.try_join_next().is_some() {}
         }
         while attempts.join_next().await.is_some() {}
-        standing.abort();
+        watched.abort();
     }
 
     /// The next deliveries, as many as there is room for. Without any it has waited until there may be some.
     async fn claim_or_wait(
         &self,
         looked: &mut LoopState,
-        mut good: watch::Receiver<bool>,
+        mut standing: watch::Receiver<ReplicaStatus>,
     ) -> Vec<Claimed> {
-        if !self.inbox.replica_status().good || !*good.borrow() {
+        if !self.inbox.replica_status().good || !standing.borrow().good {
             tokio::select! {
-                _ = good.wait_for(|good| *good) => {}
+                _ = standing.wait_for(|standing| standing.good) => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
             // It changed just now, or never: then the standing itself decides.
@@ -167,7 +170,7 @@ impl Dispatcher {
     }
 
     /// Counts a claimed delivery as in flight.
-    fn admit(&self, claimed: Claimed) -> Admitted {
+    fn admit(&self, claimed: Claimed, generation: i64) -> Admitted {
         if claimed.attempt == 1 {
             let merged = u64::try_from(claimed.merged.len()).unwrap_or(u64::MAX);
             self.metrics
@@ -181,21 +184,23 @@ impl Dispatcher {
             self.replicas(),
             Instant::now().into_std(),
         );
+        let is_upstream = claimed.destination.kind.is_upstream();
         Admitted {
             claimed,
+            generation,
             place,
-            expected: self.throttle.budget.expect(),
+            expected: is_upstream.then(|| self.throttle.budget.expect()),
         }
     }
 }
 
-/// Reports whether this process's leases are good, whenever that changes.
-async fn watch_standing(inbox: Arc<dyn Inbox>, tell: watch::Sender<bool>) {
+/// Reports the standing of this process, whenever it changes.
+async fn watch_standing(inbox: Arc<dyn Inbox>, tell: watch::Sender<ReplicaStatus>) {
     loop {
-        let good = inbox.replica_status().good;
+        let standing = inbox.replica_status();
         tell.send_if_modified(|before| {
-            let changed = *before != good;
-            *before = good;
+            let changed = *before != standing;
+            *before = standing;
             changed
         });
         tokio::select! {

@@ -92,7 +92,7 @@ impl DeliveryAttempt<'_> {
             () = tokio::time::sleep(settled) => {}
             () = self.stopped() => return EarlierSend::Interrupted,
         }
-        if !self.dispatcher.inbox.replica_status().good {
+        if !self.has_lease() {
             return EarlierSend::Interrupted;
         }
         let lookup = tokio::select! {

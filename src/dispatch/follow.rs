@@ -64,7 +64,7 @@ impl DeliveryAttempt<'_> {
                 () = self.stopped() => return None,
             }
             wait = (wait * 3 / 2).min(LONGEST_WAIT);
-            if !dispatcher.inbox.replica_status().good {
+            if !self.has_lease() {
                 return None;
             }
             let lookup = tokio::select! {

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use crate::attachment::Files;
 use crate::config::{self, Config, SourceMap};
 use crate::inbox::seal::Sealer;
-use crate::inbox::{Budgets, Claimed, Inbox, Next};
+use crate::inbox::{Budgets, Claimed, Inbox, Next, ReplicaStatus};
 use crate::limit::Share;
 use crate::model::{Clock, DestinationKind, Route};
 use crate::net::Client;
@@ -94,8 +94,10 @@ pub struct DispatcherParts {
 /// A delivery that was let through, with its place.
 struct Admitted {
     claimed: Claimed,
+    /// The standing of this process when it was claimed.
+    generation: i64,
     place: InFlight,
-    expected: Expected,
+    expected: Option<Expected>,
 }
 
 impl Dispatcher {
@@ -163,11 +165,12 @@ impl Dispatcher {
     async fn deliver(
         &self,
         admitted: Admitted,
-        good: watch::Receiver<bool>,
+        standing: watch::Receiver<ReplicaStatus>,
         hurry: CancellationToken,
     ) {
         let Admitted {
             claimed,
+            generation,
             mut place,
             expected,
         } = admitted;
@@ -175,9 +178,11 @@ impl Dispatcher {
         let begun = Instant::now();
         let doubt = claimed.doubt.or(Some(started_at));
         let tried = AssertUnwindSafe(async {
+            // An attempt looks at its lease first, so what has lost it before it began is in no doubt.
             tokio::select! {
-                verdict = self.attempt(&claimed, expected, place.tries_key(), hurry) => verdict,
-                () = turns_bad(good) => broken_off(self, doubt),
+                biased;
+                verdict = self.attempt(&claimed, generation, expected, place.tries_key(), hurry) => verdict,
+                () = lost(standing, generation) => broken_off(self, doubt),
             }
         });
         let verdict = tried.catch_unwind().await.unwrap_or_else(|_| {
@@ -206,7 +211,8 @@ impl Dispatcher {
     async fn attempt(
         &self,
         claimed: &Claimed,
-        expected: Expected,
+        generation: i64,
+        expected: Option<Expected>,
         tries_key: bool,
         hurry: CancellationToken,
     ) -> Verdict {
@@ -225,6 +231,7 @@ impl Dispatcher {
             dispatcher: self,
             target,
             claimed,
+            generation,
             source: self.sources.get(&claimed.source),
             hurry,
         };
@@ -265,10 +272,11 @@ fn server(address: &http::Uri) -> String {
     }
 }
 
-/// Resolves when this process's leases are good no longer.
-async fn turns_bad(mut good: watch::Receiver<bool>) {
+/// Resolves when the leases of a standing are good no longer.
+async fn lost(mut standing: watch::Receiver<ReplicaStatus>, generation: i64) {
+    let is_lost = |now: &ReplicaStatus| !now.good || now.generation != generation;
     // A sender that is gone says nothing more.
-    if good.wait_for(|good| !*good).await.is_err() {
+    if standing.wait_for(is_lost).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

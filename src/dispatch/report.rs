@@ -84,6 +84,10 @@ pub(super) fn log(claimed: &Claimed, verdict: &Verdict, took: Duration, lines: &
         Next::Delivered(_) => {
             tracing::info!(%delivery, %event, source, %destination, attempt, result, took_ms, "delivered");
         }
+        // A step of a delivery that takes several: it went well, or waits for its turn.
+        Next::Retry { at, .. } if matches!(result, "sent" | "asked" | "paced" | "waits") => {
+            tracing::debug!(%delivery, %event, source, %destination, attempt, result, status, detail, next_at = %at, took_ms, "goes on");
+        }
         Next::Retry { at, .. } => {
             tracing::warn!(%delivery, %event, source, %destination, attempt, result, status, detail, retry_at = %at, took_ms, "attempt failed, will retry");
         }

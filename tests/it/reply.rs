@@ -345,4 +345,8 @@ async fn a_long_answer_is_formatted_and_comes_in_order() {
         calls[1].at - calls[0].at >= Duration::from_millis(900),
         "one a second in a chat"
     );
+    assert!(
+        !gateway.log().contains("attempt failed"),
+        "a part that was sent and a wait for the pace are no failures"
+    );
 }

@@ -1,7 +1,7 @@
 //! A process that lost its standing among those that share an inbox: it calls nobody and claims nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -29,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 struct Shaky {
     inner: SqliteInbox,
     good: AtomicBool,
+    generation: AtomicI64,
+    /// The answer of the next claim that finds something comes after the process was lost and is back.
+    answers_late: AtomicBool,
     changed: Notify,
     claims: AtomicUsize,
 }
@@ -36,6 +39,12 @@ struct Shaky {
 impl Shaky {
     fn stand(&self, good: bool) {
         self.good.store(good, Ordering::SeqCst);
+        self.changed.notify_one();
+    }
+
+    /// Loses the standing and has another at once, faster than anybody looks.
+    fn come_back(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
         self.changed.notify_one();
     }
 }
@@ -49,7 +58,11 @@ macro_rules! passed_on {
         impl Deliver for Shaky {
             async fn claim(&self, terms: Box<dyn Terms>, now: Timestamp) -> Result<ClaimBatch, InboxError> {
                 self.claims.fetch_add(1, Ordering::SeqCst);
-                self.inner.claim(terms, now).await
+                let batch = self.inner.claim(terms, now).await?;
+                if !batch.claimed.is_empty() && self.answers_late.swap(false, Ordering::SeqCst) {
+                    self.come_back();
+                }
+                Ok(batch)
             }
 
             $(async fn $name(&self, $($arg: $kind),*) -> $answer {
@@ -72,6 +85,7 @@ impl Replicas for Shaky {
     fn replica_status(&self) -> ReplicaStatus {
         ReplicaStatus {
             good: self.good.load(Ordering::SeqCst),
+            generation: self.generation.load(Ordering::SeqCst),
             ..self.inner.replica_status()
         }
     }
@@ -196,8 +210,55 @@ fn event(config: &Config, text: &str) -> NewEvent {
     }
 }
 
-#[tokio::test]
-async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_nothing() {
+/// A dispatcher over an inbox whose standing a test decides.
+struct World {
+    upstream: world::Upstream,
+    config: Config,
+    inbox: Arc<Shaky>,
+    dispatcher: Arc<Dispatcher>,
+    stop: CancellationToken,
+    dispatch: tokio::task::JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    /// Accepts an event with this prompt.
+    async fn accept(&self, prompt: &str) -> EventId {
+        let event = event(&self.config, prompt);
+        let id = event.id;
+        self.inbox.accept(event).await.unwrap();
+        id
+    }
+
+    /// The delivery of an event, once this many attempts of it have ended.
+    async fn tried(&self, id: EventId, attempts: usize) -> DeliveryDetail {
+        wait_for("the end of an attempt", async || {
+            let event = self.inbox.event(id).await.unwrap();
+            let delivery = event.expect("it is kept").deliveries.remove(0);
+            (delivery.tries.len() >= attempts).then_some(delivery)
+        })
+        .await
+    }
+
+    async fn wait_for_delivered(&self, count: u64) {
+        wait_for("deliveries to end", async || {
+            let counts = self.inbox.counts().await.unwrap();
+            let mut delivered = counts
+                .iter()
+                .filter(|of| of.state == DeliveryState::Delivered);
+            delivered.any(|of| of.count == count).then_some(())
+        })
+        .await;
+    }
+
+    async fn close(self) {
+        self.stop.cancel();
+        self.dispatch.await.unwrap();
+        self.inbox.close().await;
+    }
+}
+
+async fn world() -> World {
     let upstream = world::Upstream::start(&["--delay", "20s"]).await;
     let folder = tempfile::tempdir().unwrap();
     let file = world::Gateway::config(upstream.address, SOURCE, "");
@@ -216,6 +277,8 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
     let inbox = Arc::new(Shaky {
         inner,
         good,
+        generation: AtomicI64::new(0),
+        answers_late: AtomicBool::new(false),
         changed,
         claims: AtomicUsize::new(0),
     });
@@ -240,28 +303,32 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
         stop.clone(),
         hurry,
     ));
-    let first = event(&config, "one [[stub delay=4s]]");
-    let id = DeliveryId {
-        event: first.id,
-        number: 0,
-    };
-    inbox.accept(first).await.unwrap();
+    World {
+        upstream,
+        config,
+        inbox,
+        dispatcher,
+        stop,
+        dispatch,
+        _folder: folder,
+    }
+}
+
+#[tokio::test]
+async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_nothing() {
+    let world = world().await;
+    let (inbox, upstream) = (&world.inbox, &world.upstream);
+    let first = world.accept("one [[stub delay=4s]]").await;
     upstream.wait_for_runs(1).await;
-    assert_eq!(dispatcher.destinations()[0].in_flight, 1);
+    assert_eq!(world.dispatcher.destinations()[0].in_flight, 1);
 
     inbox.stand(false);
     wait_for("the call to be broken off", async || {
-        let fares = dispatcher.destinations();
+        let fares = world.dispatcher.destinations();
         fares.iter().all(|fare| fare.in_flight == 0).then_some(())
     })
     .await;
-    let detail = inbox
-        .event(id.event)
-        .await
-        .unwrap()
-        .expect("it is kept")
-        .deliveries
-        .remove(0);
+    let detail = world.tried(first, 1).await;
     assert_eq!(
         (detail.state, detail.doubt.is_some()),
         (DeliveryState::Pending, true),
@@ -272,10 +339,7 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
         inbox.claims.load(Ordering::SeqCst),
         upstream.stats().await["requests"].clone(),
     );
-    inbox
-        .accept(event(&config, "two [[stub delay=10ms]]"))
-        .await
-        .unwrap();
+    world.accept("two [[stub delay=10ms]]").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(
         inbox.claims.load(Ordering::SeqCst),
@@ -290,16 +354,35 @@ async fn f21_a_process_that_lost_its_standing_breaks_its_calls_off_and_claims_no
 
     // Good again: the first is asked for and not run twice, the second runs.
     inbox.stand(true);
-    wait_for("both to end", async || {
-        let counts = inbox.counts().await.unwrap();
-        counts
-            .iter()
-            .any(|count| count.state == DeliveryState::Delivered && count.count == 2)
-            .then_some(())
-    })
-    .await;
+    world.wait_for_delivered(2).await;
     assert_eq!(upstream.runs().await.len(), 2);
-    stop.cancel();
-    dispatch.await.unwrap();
-    inbox.close().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn f22_a_process_that_was_lost_and_is_back_breaks_off_what_it_sent_before() {
+    let world = world().await;
+    let first = world.accept("one [[stub delay=4s]]").await;
+    world.upstream.wait_for_runs(1).await;
+    world.inbox.come_back();
+    let detail = world.tried(first, 1).await;
+    assert_eq!(detail.tries[0].result, "broken_off", "{detail:?}");
+    world.wait_for_delivered(1).await;
+    assert_eq!(world.upstream.runs().await.len(), 1, "it is run once");
+    world.close().await;
+}
+
+#[tokio::test]
+async fn f22_a_claim_whose_answer_came_after_the_process_was_lost_is_not_sent() {
+    let world = world().await;
+    world.inbox.answers_late.store(true, Ordering::SeqCst);
+    let first = world.accept("one [[stub delay=10ms]]").await;
+    let detail = world.tried(first, 1).await;
+    let tried = &detail.tries[0];
+    assert_eq!(tried.result, "broken_off", "{detail:?}");
+    // The next attempt is in no doubt: it sends without asking first.
+    world.wait_for_delivered(1).await;
+    let requests = world.upstream.stats().await["requests"].clone();
+    assert_eq!(requests, 1, "nobody is called for the first");
+    world.close().await;
 }

@@ -289,6 +289,7 @@ impl Replicas for Memory {
     fn replica_status(&self) -> ReplicaStatus {
         ReplicaStatus {
             good: true,
+            generation: 0,
             replicas: 1,
         }
     }

@@ -83,11 +83,7 @@ impl ChannelReply {
                 }
                 self.not_sent(&flight, None, now);
             }
-            CallEnd::Impossible(code) => {
-                self.refused(&flight, &code);
-                // A question that cannot be asked has no answer either, so that the doubt comes to an end.
-                self.checked(CheckEnd::Unreadable, now);
-            }
+            CallEnd::Impossible(code) => self.refused(&flight, &code),
             CallEnd::Answered(judgement) => self.judged(&flight, judgement, now, &mut effects),
         }
         effects

@@ -17,7 +17,7 @@ use super::field::EventFields;
 use super::path::ValuePath;
 use super::pattern::TextPattern;
 use super::template::{BodyTemplate, SlotUse, TextTemplate};
-use super::verdict::AnswerRule;
+use super::verdict::{AnswerRule, WaitScope};
 use crate::config::Rate;
 use crate::config::reply::{LengthUnit, ReplyAuth, ReplyLimits, WayPart};
 
@@ -248,6 +248,8 @@ pub(crate) enum PaceScope {
 pub struct PaceLimit {
     /// Words that are the same for all calls that share the rate, among those of one token.
     pub key: String,
+    /// Calls that wait when the rate is used up.
+    pub scope: WaitScope,
     /// Number of calls in a time.
     pub rate: Rate,
     /// Number of calls that may be made at once, where it is not that of the rate.
@@ -299,14 +301,15 @@ impl ChannelSpec {
         text.unwrap_or_default()
     }
 
-    /// Rates that a call to an address counts against.
+    /// Rates that a call to an address counts against. Those of a token come last: a chat that has to wait uses nothing up
+    /// of what all chats share.
     pub fn pace(&self, address: &ReplyAddress) -> Vec<PaceLimit> {
         let chat = || format!("chat/{}", self.chat(address));
         let rules = self.pace.iter().enumerate();
         let rules = rules.filter(|(_, rule)| meets(&rule.when, address));
-        rules
+        let mut limits: Vec<PaceLimit> = rules
             .map(|(number, rule)| {
-                let scope = match &rule.per {
+                let shared = match &rule.per {
                     PaceScope::Chat => chat(),
                     PaceScope::Token => "token".to_owned(),
                     PaceScope::Of(names) => {
@@ -316,12 +319,18 @@ impl ChannelSpec {
                     }
                 };
                 PaceLimit {
-                    key: format!("{number}/{scope}"),
+                    key: format!("{number}/{shared}"),
+                    scope: match rule.per {
+                        PaceScope::Token => WaitScope::Token,
+                        PaceScope::Chat | PaceScope::Of(_) => WaitScope::Chat,
+                    },
                     rate: rule.rate,
                     burst: rule.burst,
                 }
             })
-            .collect()
+            .collect();
+        limits.sort_by_key(|limit| limit.scope == WaitScope::Token);
+        limits
     }
 
     /// Time after which the sign of typing is repeated, and the longest time for which it is.

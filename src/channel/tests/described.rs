@@ -3,8 +3,8 @@
 
 use serde_json::json;
 
-use super::{Chat, TextAndEvent};
-use crate::channel::{CallOf, OncePromise};
+use super::{Chat, TextAndEvent, spec};
+use crate::channel::{CallOf, OncePromise, WaitScope};
 
 const ADDRESS_OF_EVENT: &str = r#"
 [reply]
@@ -90,6 +90,19 @@ fn an_address_of_the_event_gets_the_token_only_at_a_listed_host() {
         (504, "", "Doubt"),
         (401, "", "Alarm"),
     ]);
+}
+
+#[test]
+fn the_rate_of_a_token_is_counted_after_those_of_a_chat() {
+    let (file, event) = activity("https://smba.trafficmanager.net/emea/");
+    let pace =
+        r#"pace = [{ per = "token", rate = "30/s" }, { per = "{conversation}", rate = "7/s" }]"#;
+    let line = file.lines().find(|line| line.starts_with("pace")).unwrap();
+    let file = file.replace(line, pace);
+    let chat = Chat::of_spec(spec(&file), &event, &[]);
+    let scopes = chat.spec.pace(&chat.address).into_iter();
+    let scopes: Vec<WaitScope> = scopes.map(|limit| limit.scope).collect();
+    assert_eq!(scopes, [WaitScope::Chat, WaitScope::Token]);
 }
 
 const NAMES_WITH_SLASHES: &str = r#"

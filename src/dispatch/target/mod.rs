@@ -30,11 +30,16 @@ pub trait Target: fmt::Debug + Send + Sync {
         claimed: &'a Claimed,
     ) -> Result<Box<dyn Shipment + 'a>, PrepareError>;
 
-    /// Brings a delivery that takes several sends one step further. `None`: one send is all of it, which is prepared, sent
-    /// and followed by the dispatcher.
-    async fn advance(&self, claimed: &Claimed) -> Option<Advance> {
+    /// True if a delivery takes several sends: then each attempt is one `advance`. Otherwise one send is all of it, which
+    /// is prepared, sent and followed by the dispatcher.
+    fn is_stepwise(&self) -> bool {
+        false
+    }
+
+    /// Brings a delivery that takes several sends one step further, by at most one call.
+    async fn advance(&self, claimed: &Claimed) -> Advance {
         let _ = claimed;
-        None
+        Advance::dead("one_send", "the delivery takes one send".to_owned())
     }
 
     /// True if the service has one record for a whole conversation, so that a record under the delivery's id may show

@@ -52,6 +52,7 @@ impl Replica {
             renewed: watch::Sender::new(None),
             changed: watch::Sender::new(ReplicaStatus {
                 good: false,
+                generation: 0,
                 replicas: 1,
             }),
         }
@@ -70,6 +71,7 @@ impl Replica {
             .is_some_and(|at| at.elapsed() < self.patience());
         ReplicaStatus {
             good,
+            generation: self.id(),
             replicas: self.count.load(Ordering::Acquire).max(1),
         }
     }

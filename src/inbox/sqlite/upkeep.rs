@@ -140,6 +140,7 @@ impl Replicas for SqliteInbox {
     fn replica_status(&self) -> ReplicaStatus {
         ReplicaStatus {
             good: true,
+            generation: 0,
             replicas: 1,
         }
     }

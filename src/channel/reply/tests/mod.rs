@@ -221,7 +221,7 @@ fn a_question_that_cannot_be_asked_leaves_the_part_in_doubt_and_ends() {
         match reply.next(&spec, HOLD, now) {
             NextStep::WaitUntil(at) => now = at,
             NextStep::Check { .. } => {
-                reply.end(CallEnd::Impossible("call".into()), now);
+                reply.checked(CheckEnd::Unreadable, now);
                 asked += 1;
             }
             step => break assert_eq!(step, NextStep::Unknown),

@@ -6,45 +6,28 @@
 //! agent's run is repeated because of a reply.
 
 mod answer;
+mod attempt;
 mod pace;
 mod parts;
 mod typing;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::Request;
 
+use self::attempt::ReplyAttempt;
 use self::pace::Paces;
 use super::{Advance, PrepareError, Shipment, Target};
-use crate::channel::{
-    CallContext, CallEnd, CallError, CallMessage, CallOf, ChannelAnswer, ChannelCall, ChannelReply,
-    ChannelSecrets, Channels, NextStep, PartState, SideEffects, SourceChannel, WaitScope,
-};
-use crate::config::reply::{QuoteRule, SourceReply};
+use crate::channel::{ChannelReply, ChannelSecrets, Channels};
+use crate::config::reply::SourceReply;
 use crate::config::{Config, Problems, Secret, SourceMap};
-use crate::inbox::{Answer, Claimed, Next};
+use crate::inbox::Claimed;
 use crate::limit::Share;
-use crate::model::{Clock, Timestamp};
-use crate::net::{Client, SendError};
+use crate::model::Clock;
+use crate::net::Client;
 
 pub(in crate::dispatch) use answer::owed;
-
-/// Longest time for one call to a channel.
-const CALL_TIME: Duration = Duration::from_secs(30);
-
-/// Largest answer of a channel that is read.
-const MAX_ANSWER: u64 = 1 << 20;
-
-/// Most decisions of one attempt that make no call, such as parts that are cut smaller.
-const MAX_STEPS: u32 = 64;
-
-/// Time for which calls with a token that was refused rest.
-const ALARM_REST: Duration = Duration::from_secs(300);
 
 /// The channels of all sources.
 pub(in crate::dispatch) struct ChannelTarget {
@@ -136,16 +119,23 @@ fn text(secret: &Secret) -> Option<&str> {
 impl Target for ChannelTarget {
     async fn prepare<'a>(&'a self, _: &'a Claimed) -> Result<Box<dyn Shipment + 'a>, PrepareError> {
         Err(PrepareError::Dead {
-            result: "no_reply",
-            detail: "the delivery has no reply; it cannot be sent to a channel".to_owned(),
+            result: "stepwise",
+            detail: "a reply is sent step by step".to_owned(),
         })
     }
 
-    async fn advance(&self, claimed: &Claimed) -> Option<Advance> {
-        let payload = &claimed.answers.as_ref()?.payload;
-        let Ok(reply) = serde_json::from_slice::<ChannelReply>(payload) else {
+    fn is_stepwise(&self) -> bool {
+        true
+    }
+
+    async fn advance(&self, claimed: &Claimed) -> Advance {
+        let Some(answers) = &claimed.answers else {
+            let detail = "the delivery has no reply; it cannot be sent to a channel";
+            return Advance::dead("no_reply", detail.to_owned());
+        };
+        let Ok(reply) = serde_json::from_slice::<ChannelReply>(&answers.payload) else {
             let detail = "the reply cannot be read";
-            return Some(Advance::dead("unreadable", detail.to_owned()));
+            return Advance::dead("unreadable", detail.to_owned());
         };
         let (Some(channel), Some(source)) = (
             self.channels.get(&claimed.source),
@@ -155,7 +145,7 @@ impl Target for ChannelTarget {
             let detail = format!(
                 "the source {name} has no reply any more; configure it and send the reply again"
             );
-            return Some(Advance::dead("channel_gone", detail));
+            return Advance::dead("channel_gone", detail);
         };
         let secrets = SourceSecrets::default();
         let attempt = ReplyAttempt {
@@ -166,340 +156,6 @@ impl Target for ChannelTarget {
             secrets: self.secrets.get(&claimed.source).unwrap_or(&secrets),
             reply,
         };
-        Some(attempt.run(claimed.doubt).await)
-    }
-}
-
-/// One attempt of a reply.
-struct ReplyAttempt<'a> {
-    target: &'a ChannelTarget,
-    source: &'a str,
-    rules: Option<&'a SourceReply>,
-    channel: &'a Arc<SourceChannel>,
-    secrets: &'a SourceSecrets,
-    reply: ChannelReply,
-}
-
-/// The answer of a channel to one call, or the error by which no answer came.
-struct Exchange {
-    end: Result<http::Response<Bytes>, SendError>,
-    shown: String,
-}
-
-impl ReplyAttempt<'_> {
-    /// Brings the reply forward by at most one call.
-    async fn run(mut self, doubt: Option<Timestamp>) -> Advance {
-        if let Some(since) = doubt.filter(|_| !self.reply.is_in_flight()) {
-            // The process ended between the claim and the settlement: the call may have been made.
-            let step = self.next(since);
-            self.reply.begin(&step, &self.channel.spec, since);
-        }
-        for _ in 0..MAX_STEPS {
-            let now = self.target.clock.now();
-            match self.next(now) {
-                NextStep::Smaller { part, length } => self.cut(part, length),
-                step @ (NextStep::Send { .. } | NextStep::Edit { .. }) => {
-                    if let Some(at) = self.target.paces.wait(self.source, &self.limits(), now) {
-                        return self.waits(at, "paced", String::new());
-                    }
-                    return self.send(step, now).await;
-                }
-                NextStep::Check { key, since } => return self.check(key, since).await,
-                step => return self.ended(&step, None),
-            }
-        }
-        Advance::dead(
-            "too_many_steps",
-            "the reply does not come to a call".to_owned(),
-        )
-    }
-
-    fn next(&mut self, now: Timestamp) -> NextStep {
-        self.reply
-            .next(&self.channel.spec, self.channel.policy, now)
-    }
-
-    fn limits(&self) -> Vec<crate::channel::PaceLimit> {
-        self.channel.spec.pace(self.reply.address())
-    }
-
-    fn cut(&mut self, part: usize, length: usize) {
-        let source = self.reply.source(part).unwrap_or_default().to_owned();
-        let pieces = parts::smaller(&self.channel.spec, self.rules, &source, length);
-        self.reply.replace(part, pieces);
-    }
-
-    /// Makes the call of a step, and records its end.
-    async fn send(mut self, step: NextStep, now: Timestamp) -> Advance {
-        let (of, range, key, sent) = match &step {
-            NextStep::Send { way, parts, key } => (CallOf::Send(*way), parts.clone(), *key, None),
-            NextStep::Edit { part, sent, key } => {
-                (CallOf::Edit, *part..part + 1, *key, Some(sent.clone()))
-            }
-            _ => return self.ended(&step, None),
-        };
-        let first = range.start;
-        let outgoing = self.reply.outgoing(range);
-        let message = CallMessage {
-            parts: &outgoing,
-            first,
-            total: self.reply.states().len(),
-            key: Some(key),
-            sent: sent.as_ref(),
-            quotes: self.quotes(first),
-            since: None,
-        };
-        let call = self.channel.spec.call(of, &self.context(now), message);
-        self.reply.begin(&step, &self.channel.spec, now);
-        let call = match call {
-            Ok(call) => call,
-            Err(error) => return self.impossible(&error, now),
-        };
-        let exchange = self.exchange(call).await;
-        let now = self.target.clock.now();
-        let (end, status, detail) = self.judged(&exchange, now);
-        let result = match &end {
-            CallEnd::Answered(judgement) if judgement.code.is_empty() => "sent",
-            CallEnd::Answered(_) => "refused",
-            CallEnd::NotSent => "not_sent",
-            CallEnd::Broken | CallEnd::Impossible(_) => "ambiguous",
-        };
-        let effects = self.reply.end(end, now);
-        self.settled(result, status, detail, &effects)
-    }
-
-    /// Asks the channel for a message that may have been sent.
-    async fn check(mut self, key: uuid::Uuid, since: Timestamp) -> Advance {
-        let now = self.target.clock.now();
-        let message = CallMessage {
-            key: Some(key),
-            since: Some(since),
-            ..CallMessage::default()
-        };
-        let spec = &self.channel.spec;
-        let call = match spec.call(CallOf::Check, &self.context(now), message) {
-            Ok(call) => call,
-            Err(error) => return self.impossible(&error, now),
-        };
-        let exchange = self.exchange(call).await;
-        let end = match &exchange.end {
-            Ok(answer) => {
-                let answer = answer_of(answer);
-                spec.checked(&answer, &self.context(now), message)
-            }
-            Err(_) => crate::channel::CheckEnd::Unreadable,
-        };
-        let status = exchange.end.as_ref().ok().map(|answer| answer.status());
-        self.reply.checked(end, self.target.clock.now());
-        let effects = SideEffects::default();
-        let status = status.map(|status| status.as_u16());
-        self.settled("asked", status, exchange.shown, &effects)
-    }
-
-    fn impossible(mut self, error: &CallError, now: Timestamp) -> Advance {
-        let code = "call".to_owned();
-        let effects = self.reply.end(CallEnd::Impossible(code), now);
-        self.settled("impossible", None, error.to_string(), &effects)
-    }
-
-    fn context(&self, now: Timestamp) -> CallContext<'_> {
-        CallContext {
-            address: self.reply.address(),
-            without: self.reply.without(),
-            values: &self.channel.values,
-            secrets: self.secrets.exposed(),
-            event_id: self.reply.event_id(),
-            status: self.reply.status(),
-            now,
-        }
-    }
-
-    /// True if a part refers to the message that it answers.
-    fn quotes(&self, part: usize) -> bool {
-        match self.rules.and_then(|rules| rules.quote) {
-            Some(QuoteRule::All) => true,
-            Some(QuoteRule::Never) => false,
-            Some(QuoteRule::First) | None => part == 0,
-        }
-    }
-
-    async fn exchange(&self, call: ChannelCall) -> Exchange {
-        let ChannelCall {
-            method,
-            url,
-            headers,
-            body,
-            shown,
-        } = call;
-        let end = match Request::builder().method(method).uri(url).body(body) {
-            Ok(mut request) => {
-                request.headers_mut().extend(headers);
-                self.target
-                    .client
-                    .send(request, CALL_TIME, MAX_ANSWER)
-                    .await
-            }
-            Err(_) => Err(SendError::NotSent("its address is not valid".to_owned())),
-        };
-        Exchange { end, shown }
-    }
-
-    fn judged(&self, exchange: &Exchange, now: Timestamp) -> (CallEnd, Option<u16>, String) {
-        let shown = &exchange.shown;
-        match &exchange.end {
-            Ok(answer) => {
-                let judgement = self.channel.spec.judge(&answer_of(answer), now);
-                let words = match (&*judgement.code, judgement.error.as_deref()) {
-                    ("", _) => shown.clone(),
-                    (code, None) => format!("{shown}: {code}"),
-                    (code, Some(error)) => format!("{shown}: {code}: {error}"),
-                };
-                let status = Some(answer.status().as_u16());
-                (CallEnd::Answered(judgement), status, words)
-            }
-            Err(SendError::NotSent(_)) => {
-                (CallEnd::NotSent, None, format!("{shown}: no connection"))
-            }
-            Err(SendError::TooLarge { status, .. }) => {
-                let words = format!("{shown}: the answer is too large");
-                (CallEnd::Broken, Some(status.as_u16()), words)
-            }
-            // The address stands in the words of the client, and may hold a token.
-            Err(SendError::Ambiguous(_)) => {
-                let words = format!("{shown}: sent, and the answer did not come");
-                (CallEnd::Broken, None, words)
-            }
-        }
-    }
-
-    /// The settlement after a call: the reply is done, or goes on.
-    fn settled(
-        mut self,
-        result: &'static str,
-        status: Option<u16>,
-        detail: String,
-        effects: &SideEffects,
-    ) -> Advance {
-        let now = self.target.clock.now();
-        let step = self.next(now);
-        let rest = effects
-            .rest
-            .and_then(|(scope, until)| (scope == WaitScope::Token).then(|| until.since(now)));
-        if let Some(code) = &effects.alarm {
-            tracing::error!(
-                source = self.source,
-                code,
-                "the channel refuses the token of this source: replies are held; give the source a valid token and reload"
-            );
-        }
-        let rest = rest.or(effects.alarm.as_ref().map(|_| ALARM_REST));
-        let told = Told {
-            result,
-            status,
-            detail,
-        };
-        Advance {
-            rest,
-            ..self.ended(&step, Some(told))
-        }
-    }
-
-    fn waits(&self, at: Timestamp, result: &'static str, detail: String) -> Advance {
-        Advance {
-            next: Next::Retry {
-                at,
-                doubt: None,
-                counted: false,
-            },
-            result,
-            status: None,
-            detail,
-            progress: self.payload(),
-            rest: None,
-        }
-    }
-
-    /// The settlement for a step that is not made in this attempt.
-    fn ended(&self, step: &NextStep, told: Option<Told>) -> Advance {
-        let now = self.target.clock.now();
-        let told_result = told.as_ref().map(|told| told.result);
-        let (next, result) = match step {
-            NextStep::Done => (Next::Delivered(sent_answer(&self.reply)), "sent"),
-            NextStep::Unknown => (Next::Unknown, "unknown"),
-            NextStep::Dead(_) => (Next::Dead(None), "refused"),
-            NextStep::WaitUntil(at) | NextStep::AwaitProof { until: at } => {
-                (retry(*at), told_result.unwrap_or("waits"))
-            }
-            NextStep::Send { .. }
-            | NextStep::Edit { .. }
-            | NextStep::Check { .. }
-            | NextStep::Smaller { .. } => (retry(now), told_result.unwrap_or("waits")),
-        };
-        let code = match step {
-            NextStep::Dead(code) => code.clone(),
-            _ => String::new(),
-        };
-        let (status, detail) =
-            told.map_or((None, String::new()), |told| (told.status, told.detail));
-        let detail = match (&*code, &*detail) {
-            ("", _) => detail,
-            (_, "") => code,
-            (_, text) if text.contains(&code) => detail,
-            _ => format!("{detail}: {code}"),
-        };
-        Advance {
-            next,
-            result,
-            status,
-            detail,
-            progress: self.payload(),
-            rest: None,
-        }
-    }
-
-    fn payload(&self) -> Option<Bytes> {
-        serde_json::to_vec(&self.reply).ok().map(Bytes::from)
-    }
-}
-
-/// The words about a call for its attempt.
-struct Told {
-    result: &'static str,
-    status: Option<u16>,
-    detail: String,
-}
-
-const fn retry(at: Timestamp) -> Next {
-    Next::Retry {
-        at,
-        doubt: None,
-        counted: false,
-    }
-}
-
-fn answer_of(answer: &http::Response<Bytes>) -> ChannelAnswer<'_> {
-    ChannelAnswer {
-        status: answer.status().as_u16(),
-        headers: answer.headers(),
-        body: answer.body(),
-    }
-}
-
-/// The channel's last word on a reply: the ids of its messages.
-fn sent_answer(reply: &ChannelReply) -> Answer {
-    let ids: Vec<String> = reply
-        .states()
-        .filter_map(|state| match state {
-            PartState::Sent { id: Some(id) } => {
-                Some(id.as_str().map_or_else(|| id.to_string(), str::to_owned))
-            }
-            _ => None,
-        })
-        .collect();
-    Answer {
-        status: "sent".to_owned(),
-        result: (!ids.is_empty()).then(|| ids.join(", ")),
-        finished_at: None,
-        task: None,
+        attempt.run(claimed.doubt).await
     }
 }

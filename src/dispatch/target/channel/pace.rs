@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::channel::PaceLimit;
+use crate::channel::{PaceLimit, WaitScope};
 use crate::config::Rate;
 use crate::limit::Share;
 use crate::limit::keyed::Keyed;
-use crate::model::Timestamp;
 
 /// Limiters by the name of the source and the number of the rule.
 type RuleLimiters = HashMap<(String, String), Arc<Keyed<u64>>>;
@@ -22,6 +22,13 @@ pub(super) struct Paces {
     names: RandomState,
 }
 
+/// A wait of a call for its rate.
+pub(super) struct PaceWait {
+    pub(super) time: Duration,
+    /// Calls that wait with it.
+    pub(super) scope: WaitScope,
+}
+
 impl Paces {
     pub(super) fn new(share: Share) -> Self {
         Self {
@@ -31,19 +38,16 @@ impl Paces {
         }
     }
 
-    /// Counts a call. The time at which it may be made, where that is later than now.
-    pub(super) fn wait(
-        &self,
-        source: &str,
-        limits: &[PaceLimit],
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        // The narrowest first: a chat that has to wait uses nothing up of what all chats share.
+    /// Counts a call. The time that it has to wait, if it may not be made now.
+    pub(super) fn wait(&self, source: &str, limits: &[PaceLimit]) -> Option<PaceWait> {
         limits.iter().find_map(|limit| {
             let limiter = self.limiter(source, limit);
             let key = self.names.hash_one(&limit.key);
             let over = limiter.check(&key).err()?;
-            Some(now + over.reset)
+            Some(PaceWait {
+                time: over.reset,
+                scope: limit.scope,
+            })
         })
     }
 

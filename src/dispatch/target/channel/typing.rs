@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::{CALL_TIME, ChannelTarget, MAX_ANSWER, SourceSecrets, answer};
+use super::attempt::{CALL_TIME, MAX_ANSWER};
+use super::{ChannelTarget, SourceSecrets, answer};
 use crate::channel::{CallContext, CallMessage, CallOf, ChannelCall, ReplyAddress, SourceChannel};
 use crate::inbox::Claimed;
 
@@ -40,8 +41,7 @@ impl ChannelTarget {
         let signs = async move {
             let limits = channel.spec.pace(&address);
             loop {
-                let now = target.clock.now();
-                if target.paces.wait(&source, &limits, now).is_none()
+                if target.paces.wait(&source, &limits).is_none()
                     && let Some(call) = target.sign(&source, &channel, &address, &event)
                 {
                     target.show(call).await;
